@@ -1,0 +1,76 @@
+"""Per-pixel losses, each as a pair ``(sum, weight)``.
+
+A pair is what may be added up over devices and batches before it is divided; a mean is not. Every
+value is float32 or wider.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from dropclass_jax.models.layers import resize_bilinear
+
+Pair = tuple[jax.Array, jax.Array]
+
+IGNORE_LABEL = 255
+
+
+def mean(pair: Pair) -> jax.Array:
+    """``sum / weight``, and 0 for a pair without any weight."""
+    total, weight = pair
+    return total / jnp.where(weight > 0, weight, 1)
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """Cross-entropy at the labels' resolution.
+
+    The logits are upsampled bilinearly (half-pixel centres). Dividing the pair gives what
+    PyTorch's ``CrossEntropyLoss(weight, ignore_index)`` gives: a mean weighted by the classes.
+
+    Args:
+      logits: ``[B, h, w, K]``, float.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``(sum of weight * nll, sum of weight)``, two scalars, float32 or wider.
+    """
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    logits = resize_bilinear(logits.astype(wide), labels.shape[1:])  # [B, H, W, K]
+    # One-hot products, not gathers: their transpose is a product too, where a gather's is a
+    # scatter, which CPU and TPU are slow at.
+    is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)  # all zero where ignored
+    nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
+    if class_weights is None:
+        weight = (labels != ignore_label).astype(wide)
+    else:
+        weight = is_class @ jnp.asarray(class_weights, wide)
+    return jnp.sum(nll * weight), jnp.sum(weight)
+
+
+def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:
+    """How much of the dropped class the network still sees where it was dropped.
+
+    The mean probability of the dropped class over *all* positions, ignored ones and batches
+    without the class included, at the logits' own resolution (section 3.3; the paper is silent on
+    the resolution, the authors' code takes the logits').
+
+    Args:
+      logits_drop: ``[B, h, w, K]``.
+      keep: ``[K]`` or ``[B, K]``; where nothing is dropped the sum is 0.
+
+    Returns:
+      ``(sum of the dropped class's probability, number of positions)``.
+    """
+    wide = jnp.promote_types(logits_drop.dtype, jnp.float32)
+    dropped = (1 - jnp.atleast_2d(keep)).astype(wide)[:, None, None, :]  # [1 or B, 1, 1, K]
+    probability = jnp.sum(jax.nn.softmax(logits_drop.astype(wide)) * dropped, axis=-1)
+    return jnp.sum(probability), jnp.asarray(probability.size, wide)

@@ -1,0 +1,181 @@
+"""HRNet: high-resolution representations for semantic segmentation.
+
+Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020
+(arXiv 1908.07919). Branches of strides 4, 8, 16 and 32 run side by side and exchange their maps
+after every module; the HRNetV2 neck joins all of them at stride 4.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dropclass_jax.models.layers import ConvNorm, Layers, resize_bilinear
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What tells one HRNet from another.
+
+    Attributes:
+      width: channels of the finest branch; each coarser branch has twice as many.
+      stage1_blocks, stage1_width: bottleneck blocks of the first stage and their inner channels.
+      modules: exchange modules in stages 2, 3 and 4, which have 2, 3 and 4 branches.
+      blocks: basic blocks a branch in every module.
+    """
+
+    width: int
+    stage1_blocks: int
+    stage1_width: int
+    modules: tuple[int, int, int]
+    blocks: int
+
+
+ARCHITECTURES = {
+    "hrnet_w18_small_v1": Architecture(
+        width=16, stage1_blocks=1, stage1_width=32, modules=(1, 1, 1), blocks=2
+    ),
+    "hrnet_w18_small_v2": Architecture(
+        width=18, stage1_blocks=2, stage1_width=64, modules=(1, 3, 2), blocks=2
+    ),
+}
+
+
+class HRNet(nn.Module):
+    """Images ``[B, H, W, 3]`` to features ``[B, ceil(H / 4), ceil(W / 4), 15 * width]``.
+
+    Attributes:
+      architecture: one of ``ARCHITECTURES`` or another.
+      layers: makes the convolutions and norms.
+    """
+
+    architecture: Architecture
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        arch, layers = self.architecture, self.layers
+
+        x = images
+        for i in (1, 2):  # [B, H, W, 3] -> [B, H/4, W/4, 64]
+            x = nn.relu(ConvNorm(layers, 64, 3, stride=2, name=f"stem{i}")(x, train))
+        for i in range(arch.stage1_blocks):  # -> [B, H/4, W/4, 4 * stage1_width]
+            x = BottleneckBlock(layers, arch.stage1_width, name=f"stage1_block{i}")(x, train)
+
+        branches = [x]  # branch i: [B, H / (4 * 2^i), W / (4 * 2^i), width * 2^i]
+        for stage, modules in enumerate(arch.modules, start=2):
+            widths = [arch.width * 2**i for i in range(stage)]
+            branches = self._transition(branches, widths, f"transition{stage - 1}", train)
+            for i in range(modules):
+                module = ExchangeModule(layers, arch.blocks, name=f"stage{stage}_module{i}")
+                branches = module(branches, train)
+
+        # [B, H/4, W/4, width * (1 + 2 + 4 + 8)]
+        size = branches[0].shape[1:3]
+        x = jnp.concatenate([resize_bilinear(branch, size) for branch in branches], axis=-1)
+        return nn.relu(ConvNorm(layers, x.shape[-1], use_bias=True, name="neck")(x, train))
+
+    def _transition(
+        self, branches: list[jax.Array], widths: list[int], name: str, train: bool
+    ) -> list[jax.Array]:
+        """Fits the branches to ``widths`` and adds the next coarser one from the coarsest."""
+        fitted = []
+        for i, (branch, width) in enumerate(zip(branches, widths[:-1], strict=True)):
+            if branch.shape[-1] != width:
+                conv = ConvNorm(self.layers, width, 3, name=f"{name}_branch{i}")
+                branch = nn.relu(conv(branch, train))
+            fitted.append(branch)
+        conv = ConvNorm(self.layers, widths[-1], 3, stride=2, name=f"{name}_new{len(branches)}")
+        return [*fitted, nn.relu(conv(branches[-1], train))]
+
+
+class ExchangeModule(nn.Module):
+    """Residual blocks on every branch, then each branch becomes the sum over all of them.
+
+    ``fuse_{j}to{i}`` brings branch ``j`` to the shape of branch ``i``: a coarser one by a 1x1
+    convolution and upsampling, a finer one by ``i - j`` convolutions of stride 2.
+
+    Attributes:
+      layers: makes the convolutions and norms.
+      blocks: basic blocks a branch.
+    """
+
+    layers: Layers
+    blocks: int
+
+    @nn.compact
+    def __call__(self, branches: list[jax.Array], train: bool) -> list[jax.Array]:
+        """Keeps the shape of every branch."""
+        deep = []
+        for i, x in enumerate(branches):
+            for b in range(self.blocks):
+                x = BasicBlock(self.layers, x.shape[-1], name=f"branch{i}_block{b}")(x, train)
+            deep.append(x)
+
+        fused = []
+        for i, target in enumerate(deep):
+            # Left to right from the finest branch, so that float32 sums round as the reference's.
+            terms = [self._bring(x, j, i, target.shape, train) for j, x in enumerate(deep)]
+            fused.append(nn.relu(sum(terms[1:], start=terms[0])))
+        return fused
+
+    def _bring(
+        self, x: jax.Array, j: int, i: int, shape: tuple[int, ...], train: bool
+    ) -> jax.Array:
+        """Branch ``j``'s ``x`` as branch ``i``, whose ``shape`` is ``[B, h, w, c]``."""
+        _, height, width, channels = shape
+        if j == i:
+            return x
+        if j > i:
+            x = ConvNorm(self.layers, channels, name=f"fuse_{j}to{i}")(x, train)
+            return resize_bilinear(x, (height, width))
+        for k in range(i - j):
+            last = k == i - j - 1
+            features = channels if last else x.shape[-1]
+            conv = ConvNorm(self.layers, features, 3, stride=2, name=f"fuse_{j}to{i}_down{k}")
+            x = conv(x, train)
+            if not last:
+                x = nn.relu(x)
+        return x
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around an identity (He et al., 2016); keeps the shape of its input."""
+
+    layers: Layers
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        layers = self.layers
+        y = layers.conv(self.features, 3, name="conv1")(x)
+        y = nn.relu(layers.norm(name="norm1")(y, train))
+        y = layers.conv(self.features, 3, name="conv2")(y)
+        y = layers.norm(name="norm2")(y, train)
+        return nn.relu(y + x)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut: ``[B, h, w, C]`` to ``[B, h, w, 4 * width]``.
+
+    The shortcut (He et al., 2016) is the identity, or a 1x1 convolution where C changes.
+    """
+
+    layers: Layers
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        layers, features = self.layers, 4 * self.width
+        y = layers.conv(self.width, name="conv1")(x)
+        y = nn.relu(layers.norm(name="norm1")(y, train))
+        y = layers.conv(self.width, 3, name="conv2")(y)
+        y = nn.relu(layers.norm(name="norm2")(y, train))
+        y = layers.conv(features, name="conv3")(y)
+        y = layers.norm(name="norm3")(y, train)
+        if x.shape[-1] != features:
+            x = ConvNorm(layers, features, name="shortcut")(x, train)
+        return nn.relu(y + x)

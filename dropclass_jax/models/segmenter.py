@@ -1,0 +1,73 @@
+"""A backbone, a 1x1 classifier and, between them, DropClass."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dropclass_jax.dropclass import DropClass, keep_all
+from dropclass_jax.models.layers import Layers
+
+
+class Segmenter(nn.Module):
+    """Images to per-class logits at the features' resolution.
+
+    Attributes:
+      backbone: images ``[B, H, W, 3]`` -> features ``[B, h, w, C]``, called with ``(x, train)``.
+      num_classes: K.
+      dropclass: also classify the features without the dropped class (METHOD: section 3.2 of the
+        paper). Off, the network is the plain one, its parameters included.
+      importance: ``'shared'`` or ``'position'``; see ``dropclass.DropClass``.
+      stop_importance_gradient: hold the importance constant in the backward pass.
+      layers: makes the classifier and the refine block.
+    """
+
+    backbone: nn.Module
+    num_classes: int
+    dropclass: bool = True
+    importance: str = "shared"
+    stop_importance_gradient: bool = False
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, keep: jax.Array | None = None, train: bool = False
+    ) -> dict[str, jax.Array]:
+        """Apply the network.
+
+        Args:
+          images: float ``[B, H, W, 3]``, normalised.
+          keep: ``[K]`` or ``[B, K]``, 0 for the dropped class; None drops nothing.
+          train: normalise by the batch and update ``batch_stats``.
+
+        Returns:
+          ``features [B, h, w, C]``, ``logits [B, h, w, K]`` and, with DropClass,
+          ``features_drop`` and ``logits_drop`` of the same shapes. Logits are float32 or wider.
+        """
+        features = self.backbone(images, train)
+        classifier = self.layers.conv(self.num_classes, 1, use_bias=True, name="classifier")
+        outputs = {"features": features, "logits": classifier(features)}
+        if self.dropclass:
+            # Outside of its module the head is a pure function, which jax.grad can transform.
+            head, head_variables = classifier.unbind()
+            refine = DropClass(
+                self.layers.conv,
+                self.layers.norm,
+                importance=self.importance,
+                stop_gradient=self.stop_importance_gradient,
+                name="refine",
+            )
+            features_drop = refine(
+                features,
+                lambda x: head.apply(head_variables, x),
+                keep_all(self.num_classes) if keep is None else keep,
+                train,
+            )
+            outputs |= {"features_drop": features_drop, "logits_drop": classifier(features_drop)}
+        return {
+            name: value.astype(jnp.promote_types(value.dtype, jnp.float32))
+            if name.startswith("logits")
+            else value
+            for name, value in outputs.items()
+        }

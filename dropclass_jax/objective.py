@@ -1,0 +1,89 @@
+"""The three-term loss of DropClass at one moment of training.
+
+    L = lambda * CE(y, label) + (1 - lambda) * CE(y_drop, label without z) + alpha * suppression
+
+(section 3.3 of the paper; lambda falls from 1 to 0 while training goes on, see ``schedules``.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from dropclass_jax import losses
+from dropclass_jax.losses import IGNORE_LABEL, Pair
+
+Terms = dict[str, Pair]
+
+
+def mask_dropped(labels: jax.Array, keep: jax.Array, ignore_label: int = IGNORE_LABEL) -> jax.Array:
+    """Labels with the dropped class's pixels ignored.
+
+    Args:
+      labels: ``[B, H, W]``, integer.
+      keep: ``[K]`` or ``[B, K]``.
+      ignore_label: what dropped pixels become.
+
+    Returns:
+      ``[B, H, W]``, the labels' dtype.
+    """
+    dropped = 1 - jnp.atleast_2d(keep)  # [1 or B, K]
+    # At most one class a row is dropped, so comparing with it beats a gather per pixel.
+    z = jnp.where(dropped.any(axis=-1), jnp.argmax(dropped, axis=-1), ignore_label)
+    return jnp.where(labels == z[:, None, None].astype(labels.dtype), ignore_label, labels)
+
+
+def loss_terms(
+    outputs: Mapping[str, jax.Array],
+    labels: jax.Array,
+    keep: jax.Array | None,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Terms:
+    """The terms of the loss as ``(sum, weight)`` pairs, unscaled.
+
+    Args:
+      outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``.
+      labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
+      keep: ``[K]`` or ``[B, K]``; None for plain training.
+      class_weights: ``[K]`` or None.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``plain`` and, for DropClass, ``drop`` and ``suppression``.
+    """
+    cross_entropy = partial(
+        losses.cross_entropy, class_weights=class_weights, ignore_label=ignore_label
+    )
+    terms = {"plain": cross_entropy(outputs["logits"], labels)}
+    if "logits_drop" in outputs:
+        kept_labels = mask_dropped(labels, keep, ignore_label)
+        terms["drop"] = cross_entropy(outputs["logits_drop"], kept_labels)
+        terms["suppression"] = losses.suppression(outputs["logits_drop"], keep)
+    return terms
+
+
+def total(
+    terms: Terms, lambda_: float | jax.Array = 1.0, alpha: float | jax.Array = 10.0
+) -> jax.Array:
+    """The loss: each term's mean, weighted. A term without any pixel counts as 0.
+
+    Args:
+      terms: from ``loss_terms``.
+      lambda_: the share of the plain path, 1 at the start and 0 at the end of training.
+      alpha: the weight of the suppression.
+
+    Returns:
+      A scalar, finite for finite logits.
+    """
+    if "drop" not in terms:
+        return losses.mean(terms["plain"])
+    return (
+        lambda_ * losses.mean(terms["plain"])
+        + (1 - lambda_) * losses.mean(terms["drop"])
+        + alpha * losses.mean(terms["suppression"])
+    )

@@ -1,0 +1,179 @@
+"""The method: importance, class features, averages, draws."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dropclass_jax import dropclass
+
+B, H, W, C, K = 2, 3, 4, 6, 5
+
+
+@pytest.fixture
+def features():
+    return jax.random.normal(jax.random.key(0), (B, H, W, C))
+
+
+@pytest.fixture
+def kernel():
+    return jax.random.normal(jax.random.key(1), (C, K))
+
+
+def linear(kernel):
+    return lambda x: x @ kernel + 0.3
+
+
+def curved(kernel):
+    """A head that is neither affine nor of one position."""
+    return lambda x: jnp.tanh(x + x.mean(axis=(1, 2), keepdims=True)) @ kernel
+
+
+def by_formula(features, importances, keep):
+    """The mean over kept classes of relu(S_c A), in NumPy float64; importances [K, B, h, w, C]."""
+    maps = np.maximum(np.asarray(importances, np.float64) * np.asarray(features, np.float64), 0)
+    keep = np.broadcast_to(np.atleast_2d(keep), (B, K)).T[:, :, None, None, None]
+    return (keep * maps).sum(0) / keep.sum(0)
+
+
+KEEPS = {
+    "all": np.ones(K),
+    "one dropped": np.array([1, 1, 0, 1, 1.0]),
+    "by example": np.array([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1.0]]),
+}
+
+
+def test_importance_of_a_pointwise_head_is_its_kernel_column(features, kernel):
+    got = dropclass.importance(linear(kernel), features, 3)
+    np.testing.assert_allclose(got, np.broadcast_to(kernel[:, 3], got.shape), rtol=1e-6)
+    np.testing.assert_allclose(dropclass.shared_importance(linear(kernel), C), kernel.T, rtol=1e-6)
+
+
+def test_importance_of_a_curved_head_is_its_derivative(features, kernel):
+    head = curved(kernel)
+    got = np.asarray(dropclass.importance(head, features, 1))
+    step = 1e-2
+    for at in [(0, 0, 0, 0), (1, 2, 3, 5), (0, 1, 2, 4)]:
+        up, down = features.at[at].add(step), features.at[at].add(-step)
+        slope = (head(up)[..., 1].sum() - head(down)[..., 1].sum()) / (2 * step)
+        np.testing.assert_allclose(got[at], slope, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
+@pytest.mark.parametrize("make_head", [linear, curved])
+def test_average_is_the_formula(features, kernel, make_head, keep):
+    head = make_head(kernel)
+    importances = [dropclass.importance(head, features, c) for c in range(K)]
+    got = dropclass.average_features(features, head, jnp.asarray(keep))
+    np.testing.assert_allclose(got, by_formula(features, importances, keep), atol=1e-6)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
+def test_shared_equals_general_for_features_of_both_signs(features, kernel, keep, stop):
+    """Values to 1e-6, and the gradients with respect to features and head as well."""
+    assert (features < 0).any()
+    assert (features > 0).any()
+
+    def general(features, kernel):
+        return dropclass.average_features(
+            features, linear(kernel), jnp.asarray(keep), stop_gradient=stop
+        )
+
+    def shared(features, kernel):
+        weights = dropclass.shared_importance(linear(kernel), C)
+        weights = jax.lax.stop_gradient(weights) if stop else weights
+        return dropclass.average_features_shared(features, weights, jnp.asarray(keep))
+
+    np.testing.assert_allclose(shared(features, kernel), general(features, kernel), atol=1e-6)
+    gradients = [
+        jax.grad(lambda *args, f=f: jnp.sum(jnp.sin(3 * f(*args))), argnums=(0, 1))
+        for f in (shared, general)
+    ]
+    for got, expected in zip(*(g(features, kernel) for g in gradients), strict=True):
+        np.testing.assert_allclose(got, expected, atol=3e-6)
+
+
+def test_stopping_the_gradient_changes_the_heads_gradient_alone(features, kernel):
+    def loss(kernel, stop):
+        average = dropclass.average_features(
+            features, linear(kernel), dropclass.keep_all(K), stop_gradient=stop
+        )
+        return jnp.sum(average**2)
+
+    assert jnp.abs(jax.grad(loss)(kernel, False)).max() > 0.1
+    assert jnp.abs(jax.grad(loss)(kernel, True)).max() == 0
+
+
+def test_the_k_class_maps_are_never_built():
+    """The shared form's compiled program needs no memory that grows with K."""
+
+    def temporary_bytes(num_classes):
+        def average(features, kernel):
+            weights = dropclass.shared_importance(lambda x: x @ kernel, 32)
+            return dropclass.average_features_shared(
+                features, weights, dropclass.keep_all(num_classes)
+            )
+
+        shapes = (jnp.zeros((1, 64, 64, 32)), jnp.zeros((32, num_classes)))
+        return jax.jit(average).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+
+    one_map = 64 * 64 * 32 * 4
+    assert temporary_bytes(64) < temporary_bytes(4) + one_map
+
+
+class TestDraw:
+    def masks(self, probability, odds, count=4000):
+        keys = jax.random.split(jax.random.key(7), count)
+        return np.asarray(
+            jax.vmap(lambda key: dropclass.draw_keep(key, probability, jnp.asarray(odds)))(keys)
+        )
+
+    def test_at_most_one_class_is_dropped_and_all_equally_often(self):
+        masks = self.masks(0.6, np.ones(K))
+        dropped = 1 - masks
+        assert set(dropped.sum(1)) == {0.0, 1.0}
+        # Six standard deviations of a binomial share.
+        assert abs(dropped.any(1).mean() - 0.6) < 6 * np.sqrt(0.6 * 0.4 / 4000)
+        expected = 0.6 / K
+        assert np.abs(dropped.mean(0) - expected).max() < 6 * np.sqrt(expected / 4000)
+
+    def test_odds_decide_which_class(self):
+        dropped = 1 - self.masks(1.0, [0.0, 1.0, 3.0])
+        assert dropped[:, 0].sum() == 0
+        assert abs(dropped[:, 2].mean() - 0.75) < 6 * np.sqrt(0.75 * 0.25 / 4000)
+
+    def test_never_and_nothing_to_draw(self):
+        assert (self.masks(0.0, np.ones(K)) == 1).all()
+        assert (self.masks(1.0, np.zeros(K)) == 1).all()
+
+    def test_rows_are_drawn_on_their_own(self):
+        keys = jax.random.split(jax.random.key(3), 3)
+        odds = jnp.ones((3, K))
+        together = dropclass.draw_keep(keys, 1.0, odds)
+        for row in range(3):
+            alone = dropclass.draw_keep(keys[row], 1.0, odds[row])
+            np.testing.assert_array_equal(together[row], alone)
+
+
+def test_module_takes_any_head(features, kernel):
+    """'position' equals 'shared' on a 1x1 head, and runs on a head that 'shared' is wrong for."""
+
+    def module(importance):
+        return dropclass.DropClass(
+            conv=lambda *a, **k: nn.Conv(*a, **k),
+            norm=lambda name: lambda x, train: x,
+            importance=importance,
+        )
+
+    keep = jnp.asarray(KEEPS["one dropped"])
+    variables = module("shared").init(jax.random.key(0), features, linear(kernel), keep)
+    shared, position = (
+        module(name).apply(variables, features, linear(kernel), keep)
+        for name in ("shared", "position")
+    )
+    np.testing.assert_allclose(shared, position, atol=1e-6)
+    assert np.isfinite(module("position").apply(variables, features, curved(kernel), keep)).all()
+    with pytest.raises(ValueError, match="'shared' or 'position'"):
+        module("other").apply(variables, features, linear(kernel), keep)
