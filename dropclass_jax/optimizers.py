@@ -1,0 +1,38 @@
+"""Optimizers, by name, from values."""
+
+from __future__ import annotations
+
+import optax
+
+from dropclass_jax.errors import UserError
+
+
+def create(
+    name: str,
+    learning_rate: optax.Schedule,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+) -> optax.GradientTransformation:
+    """An optimizer.
+
+    Args:
+      name: ``'sgd'``, the reference's: decay added to the gradient of *every* parameter, then
+        momentum, as PyTorch's ``SGD`` does; or ``'adamw'``: decoupled decay.
+      learning_rate: step -> learning rate.
+      momentum: of SGD; Adam's first moment.
+      weight_decay: of every parameter, batch norm and biases included.
+
+    Returns:
+      An optax optimizer.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if name == "sgd":
+        return optax.chain(
+            optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=momentum)
+        )
+    if name == "adamw":
+        return optax.adamw(learning_rate, b1=momentum, weight_decay=weight_decay)
+    raise UserError(f"config.optim.name is 'sgd' or 'adamw', not {name!r}")

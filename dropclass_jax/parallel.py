@@ -1,0 +1,77 @@
+"""The only pmap in the house: data parallelism over the local and remote devices.
+
+A step is written for one device and a named axis, ``AXIS``. Here it becomes a function of a
+replicated state and a batch split over the devices. The state goes in and comes out as one array a
+leaf, never stacked: pmap broadcasts it on the way in and takes one replica on the way out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+
+AXIS = "devices"
+
+
+def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step(state, batch) -> (state, metrics)`` on every device, the old state's memory reused.
+
+    Both results must be equal on all devices, which they are when the step reduces over ``AXIS``.
+    """
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+
+
+def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
+    """``step(variables, batch) -> (reduced, per_example)`` on every device.
+
+    ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
+    """
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+
+
+def shard(batch: dict[str, Any]) -> dict[str, Any]:
+    """Split the leading axis over this process's devices: ``[b, ...]`` -> ``[n, b / n, ...]``."""
+    devices = jax.local_device_count()
+    return {
+        name: array.reshape(devices, array.shape[0] // devices, *array.shape[1:])
+        for name, array in batch.items()
+    }
+
+
+def unshard(array: jax.Array) -> jax.Array:
+    """The inverse of ``shard`` for one array, ``[devices, b, ...]`` -> ``[devices * b, ...]``."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def psum(tree: Any, axis_name: str | None) -> Any:
+    """The sum over the devices; the tree itself when there is no axis."""
+    return tree if axis_name is None else lax.psum(tree, axis_name)
+
+
+def example_rows(local_batch: int, axis_name: str | None) -> jax.Array:
+    """The rows of the global batch that this device holds, ``[b]`` int32."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * local_batch
+    return first + jax.numpy.arange(local_batch)
+
+
+def peak_bytes(compiled: jax.stages.Compiled) -> int | None:
+    """The most memory one device needs for a compiled step; None if the backend does not tell."""
+    stats = compiled.memory_analysis()
+    if stats is None:
+        return None
+    sizes = (stats.argument_size_in_bytes, stats.output_size_in_bytes, stats.temp_size_in_bytes)
+    return sum(sizes) - stats.alias_size_in_bytes
+
+
+def device_bytes() -> int | None:
+    """The memory of a local device; of the whole machine, shared out, where devices are its CPU."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return pages // jax.local_device_count()
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit")

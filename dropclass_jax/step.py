@@ -1,0 +1,268 @@
+"""One step of training and one of evaluation: pure functions of a state and a batch.
+
+Both are written for one device. With an ``axis_name`` they are one device's part of a step of all
+devices, and every sum, weight and statistic is reduced over that axis before it is divided, so
+that N devices compute what one device with the whole batch would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from dropclass_jax import metrics, objective, parallel
+from dropclass_jax.dropclass import draw_keep
+from dropclass_jax.losses import IGNORE_LABEL
+from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.state import TrainState
+
+Batch = Mapping[str, jax.Array]
+
+
+class Coefficients(NamedTuple):
+    """The schedules of DropClass, each step -> value."""
+
+    lambda_: optax.Schedule
+    p: optax.Schedule
+    alpha: optax.Schedule
+
+
+class Draw(NamedTuple):
+    """How the dropped class is drawn.
+
+    Attributes:
+      class_odds: ``[K]``, each class's odds of being drawn; ones in the paper.
+      per_example: draw for each example, not once for the whole batch.
+      present_only: draw only from classes that the (whole) batch, or the example, holds.
+    """
+
+    class_odds: jax.Array
+    per_example: bool = False
+    present_only: bool = False
+
+
+def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """uint8 ``[B, H, W, 3]`` -> float32, with the mean and deviation on the scale 0 to 1."""
+    return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
+
+
+def draw_for_batch(
+    draw: Draw,
+    seed: int,
+    step: jax.Array,
+    drop_probability: jax.Array,
+    labels: jax.Array,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """The keep-mask of one step: a function of (seed, step, example) alone.
+
+    Args:
+      draw: how to draw.
+      seed: the run's seed.
+      step: int32 scalar.
+      drop_probability: p(t).
+      labels: ``[B, H, W]``, this device's part.
+      axis_name: the axis of the devices.
+
+    Returns:
+      ``[K]``, equal on all devices, or ``[B, K]`` when drawn per example.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    odds = jnp.asarray(draw.class_odds, jnp.float32)
+    if draw.present_only:
+        classes = jnp.arange(odds.shape[0])
+        present = lax.map(lambda c: jnp.any(labels == c, axis=(1, 2)), classes).T  # [B, K]
+        if not draw.per_example:
+            present = parallel.psum(jnp.sum(present, axis=0), axis_name) > 0  # [K]
+        odds = odds * present
+    if draw.per_example:
+        rows = parallel.example_rows(labels.shape[0], axis_name)
+        key = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+        odds = jnp.broadcast_to(odds, (labels.shape[0], odds.shape[-1]))
+    return draw_keep(key, drop_probability, odds)
+
+
+def update(
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    keep: jax.Array | None,
+    lambda_: jax.Array | float,
+    alpha: jax.Array | float,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One optimizer step for a given draw and given coefficients: no randomness, no schedule.
+
+    Args:
+      state: the state before.
+      images: float ``[B, H, W, 3]``, normalised.
+      labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
+      keep: ``[K]`` or ``[B, K]``; None for plain training.
+      lambda_: share of the plain path in the loss.
+      alpha: weight of the suppression.
+      model: see ``dropclass_jax.models``; its batch norms use the same ``axis_name``.
+      optimizer: an optax optimizer.
+      class_weights: ``[K]`` or None.
+      ignore_label: the value of pixels that do not count.
+      axis_name: the axis of the devices.
+
+    Returns:
+      The state after, and scalars: ``loss``, ``loss_plain`` and, for DropClass, ``loss_drop`` and
+      ``suppression`` (unscaled), over all devices.
+    """
+
+    def device_loss(params: Any) -> tuple[jax.Array, tuple[objective.Terms, Any]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs, updated = model.apply(
+            variables, images, keep=keep, train=True, mutable=["batch_stats"]
+        )
+        terms = objective.loss_terms(
+            outputs, labels, keep, class_weights=class_weights, ignore_label=ignore_label
+        )
+        # This device's share of the global loss: its own sums over everybody's weights. The
+        # shares, and so their gradients, add up to the global loss and its gradient.
+        shares = {
+            name: (total, lax.stop_gradient(parallel.psum(weight, axis_name)))
+            for name, (total, weight) in terms.items()
+        }
+        return objective.total(shares, lambda_, alpha), (terms, updated)
+
+    gradients, (terms, updated) = jax.grad(device_loss, has_aux=True)(state.params)
+    gradients, terms = parallel.psum((gradients, terms), axis_name)
+
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    new_state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=updated["batch_stats"],
+        opt_state=opt_state,
+    )
+    names = {"plain": "loss_plain", "drop": "loss_drop", "suppression": "suppression"}
+    scalars = {names[name]: objective.losses.mean(pair) for name, pair in terms.items()}
+    return new_state, {"loss": objective.total(terms, lambda_, alpha), **scalars}
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    seed: int,
+    image_mean: jax.Array,
+    image_std: jax.Array,
+    dropclass: tuple[Coefficients, Draw] | None,
+    class_weights: jax.Array | None = None,
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of training; everything but state and batch is bound by ``partial``.
+
+    Args:
+      state: the state before.
+      batch: ``image`` uint8 ``[B, H, W, 3]`` and ``label`` integer ``[B, H, W]``.
+      model: see ``dropclass_jax.models``.
+      optimizer: an optax optimizer.
+      learning_rate: the optimizer's schedule, for the record only.
+      seed: of the draws.
+      image_mean: ``[3]``, on the scale 0 to 1.
+      image_std: ``[3]``, on the scale 0 to 1.
+      dropclass: schedules and draw; None for plain training.
+      class_weights: ``[K]`` or None.
+      axis_name: the axis of the devices.
+
+    Returns:
+      The state after, and the scalars of ``update`` with ``lr`` and, for DropClass, ``lambda``,
+      ``p`` and ``dropped`` (the share of examples with a class dropped).
+    """
+    images = normalize(batch["image"], image_mean, image_std)
+    labels = batch["label"]
+    keep, lambda_, alpha = None, 1.0, 0.0
+    record = {"lr": learning_rate(state.step)}
+    if dropclass is not None:
+        coefficients, draw = dropclass
+        lambda_, p, alpha = (schedule(state.step) for schedule in coefficients)
+        keep = draw_for_batch(draw, seed, state.step, p, labels, axis_name)
+        dropped = jnp.mean(jnp.any(keep == 0, axis=-1).astype(jnp.float32))
+        if axis_name is not None:
+            dropped = lax.pmean(dropped, axis_name)
+        record |= {"lambda": lambda_, "p": p, "dropped": dropped}
+    state, scalars = update(
+        state,
+        images,
+        labels,
+        keep,
+        lambda_,
+        alpha,
+        model=model,
+        optimizer=optimizer,
+        class_weights=class_weights,
+        axis_name=axis_name,
+    )
+    return state, {**scalars, **record}
+
+
+def predict(outputs: Mapping[str, jax.Array], size: tuple[int, int]) -> dict[str, jax.Array]:
+    """Class predictions of every head, ``[B, *size]`` uint8.
+
+    Args:
+      outputs: what a model returns.
+      size: ``(H, W)`` to upsample the logits to.
+
+    Returns:
+      ``plain`` and, for a DropClass model, ``drop``: the reference's way to predict, with nothing
+      dropped.
+    """
+    heads = {"plain": "logits", "drop": "logits_drop"}
+    return {
+        head: jnp.argmax(resize_bilinear(outputs[name], size), axis=-1).astype(jnp.uint8)
+        for head, name in heads.items()
+        if name in outputs
+    }
+
+
+def eval_step(
+    variables: Any,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    num_classes: int,
+    image_mean: jax.Array,
+    image_std: jax.Array,
+    axis_name: str | None = None,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Count one batch into a confusion matrix for each head.
+
+    Args:
+      variables: the model's.
+      batch: ``image`` uint8 ``[B, H, W, 3]`` and ``label`` ``[B, H, W]``; padding is labelled as
+        ignored.
+      model: see ``dropclass_jax.models``.
+      num_classes: K.
+      image_mean: ``[3]``, on the scale 0 to 1.
+      image_std: ``[3]``, on the scale 0 to 1.
+      axis_name: the axis of the devices.
+
+    Returns:
+      Confusion matrices ``{head: [K, K] int32}`` over all devices, and this device's predictions
+      ``{head: [B, H, W] uint8}``.
+    """
+    images = normalize(batch["image"], image_mean, image_std)
+    labels = batch["label"]
+    predictions = predict(model.apply(variables, images, train=False), labels.shape[1:])
+    confusions = {
+        head: metrics.confusion_matrix(labels, prediction, num_classes)
+        for head, prediction in predictions.items()
+    }
+    return parallel.psum(confusions, axis_name), predictions

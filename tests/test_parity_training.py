@@ -1,0 +1,129 @@
+"""Five SGD steps of HRNet-W18-small-v1 with DropClass against the authors' code."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+from flax import traverse_util
+
+from dropclass_jax import models, optimizers, schedules, state, step
+from dropclass_jax.models import pretrained
+
+# (losses of each step, eval logits, norms of the state), as the fixtures' README recommends.
+TOLERANCE = {
+    ("", "float32"): ((1e-5, 1e-5, 2e-4, 1e-3, 4e-3), 2e-2, 1.2e-3),
+    ("_lr1e-3", "float32"): ((1e-5, 1e-5, 1e-5, 1e-5, 1.5e-4), 5e-4, 2e-5),
+    ("", "float64"): ((1e-8,) * 5, 1e-6, 1e-6),
+    ("_lr1e-3", "float64"): ((1e-8,) * 5, 1e-6, 1e-6),
+}
+RUNS = [("", "float32"), ("_lr1e-3", "float32"), ("", "float64")]
+
+
+@pytest.fixture(scope="module", params=RUNS, ids=lambda run: f"lr{run[0] or '0.01'}-{run[1]}")
+def trajectory(request):
+    """The five steps, run with our own step, optimizer and schedules."""
+    suffix, dtype = request.param
+    run = reference.load(f"train_hrnet_w18_small_v1_5steps{suffix}")
+    meta = run.meta
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        model = models.create(
+            "hrnet_w18_small_v1", meta["num_classes"], bn_momentum=1 - meta["bn_momentum"]
+        )
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        variables, _ = pretrained.load_state_dict(shapes, reference.weights(run, dtype))
+        # The counter of the reference jumps (0, 2, 4, 6, 7 of 8), and its rate lags a step.
+        rates = schedules.poly(meta["lr"], meta["end_epoch"], power=meta["power"], lag=0)
+        counters = jnp.asarray([0, *meta["epochs"][:-1]])
+        rate = lambda n: rates(counters[n])  # noqa: E731
+        optimizer = optimizers.create(
+            "sgd", rate, momentum=meta["momentum"], weight_decay=meta["weight_decay"]
+        )
+        before = state.from_variables(variables, optimizer)
+        lambda_ = schedules.ramp("linear", 1, 0, meta["end_epoch"])
+
+        # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
+        @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        def update(current, images, labels, keep, epoch):
+            return step.update(
+                current, images, labels, keep, lambda_(epoch), meta["alpha"],
+                model=model,
+                optimizer=optimizer,
+                class_weights=run.arrays["class_weights"].astype(dtype),
+            )  # fmt: skip
+
+        current, first, losses = before, None, []
+        for n, epoch in enumerate(meta["epochs"]):
+            images = reference.image(meta["image_rng"][n], meta["image_shape"]).astype(dtype)
+            keep = run.arrays["rm_prob"][n].astype(dtype)
+            current, scalars = update(current, images, run.arrays["labels"][n], keep, epoch)
+            first = first or current
+            fraction = epoch / meta["end_epoch"]
+            losses.append(
+                [
+                    scalars["loss"],
+                    (1 - fraction) * scalars["loss_plain"],
+                    fraction * scalars["loss_drop"],
+                    meta["alpha"] * scalars["suppression"],
+                    rate(n),
+                ]
+            )
+        size = [1, 3, *meta["image_shape"][2:]]
+        image = reference.image(meta["eval_rng"], size).astype(dtype)
+        apply = jax.jit(model.apply, compiler_options={"xla_backend_optimization_level": 0})
+        outputs = apply(current.variables, image)
+        yield request.param, run, jax.device_get((before, first, current, losses, outputs))
+
+
+def golden(run, name, dtype):
+    return run.arrays[f"{name}_f64" if dtype == "float64" else name]
+
+
+def test_loss_terms_and_learning_rates(trajectory):
+    (suffix, dtype), run, (_, _, _, losses, _) = trajectory
+    expected = golden(run, "losses", dtype)
+    for n, tolerance in enumerate(TOLERANCE[suffix, dtype][0]):
+        np.testing.assert_allclose(losses[n], expected[n], rtol=tolerance, atol=tolerance)
+
+
+def test_predictions_after_training(trajectory):
+    (suffix, dtype), run, (_, _, _, _, outputs) = trajectory
+    tolerance = TOLERANCE[suffix, dtype][1]
+    for ours, theirs in (("logits", "eval_semantic"), ("logits_drop", "eval_output")):
+        desired = reference.nhwc(golden(run, theirs, dtype))
+        reference.assert_close(outputs[ours], desired, tolerance)
+
+
+def test_every_parameter_and_statistic(trajectory):
+    """The norm of each state entry after the five steps, by its PyTorch key."""
+    (suffix, dtype), run, (_, _, after, _, _) = trajectory
+    leaves = traverse_util.flatten_dict(after.variables)
+    paths = pretrained.torch_keys(after.variables)
+    assert len(paths) == len(leaves)
+    for key, norm in zip(run.arrays["keys"], golden(run, "state_norm", dtype), strict=True):
+        if not key.endswith("num_batches_tracked"):
+            ours = np.linalg.norm(leaves[paths[key]].astype(np.float64))
+            np.testing.assert_allclose(
+                ours, norm, rtol=TOLERANCE[suffix, dtype][2], atol=1e-9, err_msg=key
+            )
+
+
+def test_gradients_of_the_first_step(trajectory):
+    """From the momentum: after one step it is the gradient and the decay, nothing else."""
+    (_, dtype), run, (before, first, _, _, _) = trajectory
+    momentum = optax.tree.get(first.opt_state, "trace")
+    decay = run.meta["weight_decay"]
+    gradients = jax.tree.map(lambda m, p: m - decay * p, momentum, before.params)
+    leaves = traverse_util.flatten_dict({"params": gradients})
+    norms = dict(zip(run.arrays["keys"], golden(run, "grad_norm_step0", dtype), strict=True))
+    compared = 0
+    for key, path in pretrained.torch_keys({"params": gradients}).items():
+        if norms[key] > 1e-6:  # the others are zero but for rounding
+            ours = np.linalg.norm(leaves[path].astype(np.float64))
+            tolerance = 1e-4 if dtype == "float32" else 1e-8
+            np.testing.assert_allclose(ours, norms[key], rtol=tolerance, err_msg=key)
+            compared += 1
+    assert compared > 200
