@@ -1,0 +1,381 @@
+"""One self-contained HTML page per run: what was trained, how well it does, and where it fails.
+
+    python -m dropclass_jax.report --workdir=RUN
+
+reads `metrics.json` and, where they are there, `metrics.jsonl`, `config.json` and `samples.npz`
+from the run's directory, and writes `report.html` beside them. Training writes the same page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from absl import flags
+
+from dropclass_jax import command
+from dropclass_jax.errors import UserError
+from dropclass_jax.reporting import figures, page, pictures, summary, wording
+from dropclass_jax.reporting.summary import Classes, Entry
+
+SAMPLES_PER_SPLIT = 4
+# Where a data set has both, the second shows the classes of the first out of their usual context.
+CONTEXT_SPLITS = ("val", "val_out")
+
+TERMS = {
+    "IoU": "Intersection over union: of all pixels that are this class, or were called it, the "
+    "share that is both. 100% is perfect, 0% means that not one pixel is right. A class that is "
+    "rare counts as much as one that fills the picture.",
+    "Mean IoU": "Its mean over the classes present; the field's usual score.",
+    "Pixel share": "How much of the labelled training pixels a class holds. Rare classes give a "
+    "network little to learn from, and it can ignore them at almost no cost to its loss.",
+    "Head, medium and tail classes": "; ".join(
+        f"{group}: {meaning}" for group, meaning in summary.GROUPS.items()
+    )
+    + ". The thick grey lines are the groups' mean IoUs: where they climb to the right, common "
+    "classes do better than rare ones.",
+}
+HEAD_TERMS = {
+    "Drop head and plain head": "A DropClass network answers in two ways. The plain head "
+    "classifies the features as they are. The drop head first splits them into one part per class, "
+    "averages the parts and classifies the result; in training a random class is left out of that "
+    "average. Both share the backbone and the classifier, so the two compare two readings of one "
+    "network, not DropClass with ordinary training."
+}
+
+
+def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """Write `report.html` into a run's directory and return its path.
+
+    Raises:
+      UserError: `workdir` or its `metrics.json` is missing or cannot be read.
+    """
+    workdir = pathlib.Path(workdir)
+    metrics = read_metrics(workdir)
+    lines, unreadable = _read_lines(workdir / "metrics.jsonl")
+    # Class names and file names are text: a `$` in one must not start a formula.
+    with matplotlib.rc_context({"text.parse_math": False}):
+        body = [
+            *_opening(metrics, lines),
+            *_by_class(metrics),
+            *_context(metrics),
+            *_confusion(metrics),
+            *_pictures(metrics, workdir / "samples.npz"),
+            *_course(metrics, lines, unreadable),
+            *_reproduce(metrics, workdir / "config.json"),
+        ]
+    path = workdir / "report.html"
+    title = f"{metrics['dataset']}: {metrics['model']}"
+    path.write_text(page.page(title, body), encoding="utf-8")
+    return path
+
+
+def read_metrics(workdir: pathlib.Path) -> dict[str, Any]:
+    """The content of a run's `metrics.json`.
+
+    Raises:
+      UserError: it is missing, is not JSON, or has no results.
+    """
+    path = workdir / "metrics.json"
+    if not workdir.is_dir():
+        raise UserError(f"{workdir} is not a directory: give the --workdir of a training run")
+    if not path.is_file():
+        raise UserError(f"{path} is missing: let the run finish or evaluate it, then report on it")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): evaluate the run again") from None
+    for key in ("dataset", "model", "dropclass", "step", "classes", "results"):
+        if metrics.get(key) in (None, []):
+            raise UserError(f"{path} has no {key!r}: evaluate the run again")
+    return metrics
+
+
+def headline(metrics: Mapping[str, Any]) -> list[Entry]:
+    """The evaluations of the split that the page is about, the head that predicts first.
+
+    The split is `val` if there is one, else the first; the drop head predicts if there is one.
+    """
+    splits = _by_split(metrics)
+    return splits.get(CONTEXT_SPLITS[0]) or next(iter(splits.values()))
+
+
+def _by_split(metrics: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    splits: dict[str, list[Entry]] = {}
+    for entry in metrics["results"]:
+        splits.setdefault(entry["split"], []).append(entry)
+    return {
+        split: sorted(entries, key=lambda entry: entry["head"] != "drop")
+        for split, entries in splits.items()
+    }
+
+
+def _context_pair(metrics: Mapping[str, Any]) -> tuple[Entry, Entry] | None:
+    """The predicting head's evaluations in and out of context."""
+    splits = _by_split(metrics)
+    if not all(split in splits for split in CONTEXT_SPLITS):
+        return None
+    inside, outside = (splits[split][0] for split in CONTEXT_SPLITS)
+    return (inside, outside) if inside["head"] == outside["head"] else None
+
+
+def _opening(metrics: Mapping[str, Any], lines: Sequence[Mapping]) -> list[str]:
+    entries = headline(metrics)
+    classes, entry = metrics["classes"], entries[0]
+    method = "DropClass" if metrics["dropclass"] else "plain training"
+    tail, tail_count = summary.group_means(entry, classes)["tail"]
+    commonest, constant = summary.constant_answer(entry)
+    reader = f", {entry['head']} head" if metrics["dropclass"] else ""
+    numbers = [(entry["mean_iou"], f"mean IoU on {entry['split']}{reader}")]
+    numbers += [(tail, f"mean IoU of the {tail_count} tail classes")] if tail_count else []
+    numbers += [
+        (other["mean_iou"], f"mean IoU of the {other['head']} head") for other in entries[1:]
+    ]
+    if pair := _context_pair(metrics):
+        numbers.append((pair[1]["mean_iou"], f"mean IoU out of context{reader}"))
+    name = classes[commonest]["name"]
+    numbers += [
+        (constant, f"mean IoU of always answering “{name}”"),
+        (entry["pixel_accuracy"], "of the pixels are right"),
+    ]
+    return [
+        f"<h1>{page.text(metrics['dataset'])}: {page.text(metrics['model'])} with {method}</h1>",
+        f'<p class="under">Semantic segmentation: one of {len(classes)} classes for every pixel of '
+        "an image.</p>",
+        f'<p class="lead">{wording.opening(metrics, entries)}</p>',
+        page.tiles([(wording.percent(value), what) for value, what in numbers]),
+        "<h2>What stands out</h2>",
+        page.bullets(wording.findings(entries, classes, _context_pair(metrics), lines)),
+    ]
+
+
+def _by_class(metrics: Mapping[str, Any]) -> list[str]:
+    entries, classes = headline(metrics), metrics["classes"]
+    split = entries[0]["split"]
+    scatter = figures.iou_against_share(entries[0], classes)
+    bars = figures.iou_bars(entries, classes)
+    blocks = [
+        "<h2>Common and rare classes</h2>",
+        page.beside(
+            page.vector(scatter, "share", f"IoU against pixel share per class of {split}"),
+            TERMS,
+        ),
+        page.beside(
+            page.vector(bars, "bars", f"IoU per class of {split}"),
+            {
+                "How to read it": "The share beside a name is the class's share of the training "
+                "pixels, the number at the end of a bar its IoU in %. A class marked absent is "
+                f"neither labelled nor predicted in {page.text(split)}."
+            }
+            | (HEAD_TERMS if metrics["dropclass"] else {}),
+        ),
+        "<h2>Every class in numbers</h2>",
+        _table(entries, classes),
+    ]
+    blocks += [
+        page.folded(f"The same for {other}", _table(others, classes))
+        for other, others in _by_split(metrics).items()
+        if other != split
+    ]
+    return blocks
+
+
+def _table(entries: Sequence[Entry], classes: Classes) -> str:
+    entry, split = entries[0], page.text(entries[0]["split"])
+    heads = [other["head"] for other in entries]
+    header = ["class", "training share", f"{entry['split']} share"]
+    header += [f"IoU, {head} head" for head in heads] if len(heads) > 1 else ["IoU"]
+    header += ["accuracy", "precision"]
+    shares = summary.split_shares(entry)
+    groups = [summary.group_means(other, classes) for other in entries]
+    rows: list[tuple[str, Sequence[str]]] = []
+    group = None
+    for k in summary.by_share(classes):
+        about = classes[k]
+        if (new := summary.group_of(about["train_pixel_share"])) != group:
+            group = new
+            means = [wording.number(means[group][0]) for means in groups]
+            title = f"{group} classes, mean of {groups[0][group][1]}"
+            rows.append(("group", [title, "", "", *means, "", ""]))
+        cells = [
+            page.swatch(about["color"]) + page.text(about["name"]),
+            f"{100 * about['train_pixel_share']:.2f}",
+            f"{100 * shares[k]:.2f}",
+            *(wording.number(other["iou"][k]) for other in entries),
+            wording.number(entry["accuracy"][k]),
+            wording.number(entry["precision"][k]),
+        ]
+        rows.append(("", cells))
+    means = [wording.number(other["mean_iou"]) for other in entries]
+    missing = summary.absent(entry)
+    present = len(classes) - len(missing)
+    rows.append(("mean", [f"mean over the {present} classes present", "", "", *means, "", ""]))
+    note = (
+        f"All in %, on {entry['images']} images of <code>{split}</code>. <b>Accuracy</b>: the "
+        "share of a class's pixels that were called it. <b>Precision</b>: the share of the pixels "
+        "called it that are it"
+        + (f" (both for the {heads[0]} head)" if len(heads) > 1 else "")
+        + ". A dash: there is nothing to divide by. "
+    )
+    if missing:
+        names = wording.names(missing, classes)
+        note += (
+            f"<b>Absent from {split}</b> (neither labelled nor predicted) and left out of the "
+            f"mean: {names}. "
+        )
+    return f"{page.table(header, rows)}<p>{note}Full precision: <code>metrics.csv</code>.</p>"
+
+
+def _context(metrics: Mapping[str, Any]) -> list[str]:
+    pair = _context_pair(metrics)
+    if pair is None:
+        return []
+    inside, outside = pair
+    figure = figures.context_gap(inside, outside, metrics["classes"])
+    terms = {
+        "Context gap": f"<code>{page.text(inside['split'])}</code> shows each class where it "
+        f"usually stands, <code>{page.text(outside['split'])}</code> shows it elsewhere. A network "
+        "that knows a class by its surroundings instead of its looks loses IoU there: the gap is "
+        "what it loses.",
+        "How to read it": "Filled dot: in context. Hollow diamond: out of context. The further "
+        "left the diamond is of the dot, the more the network leaned on the surroundings.",
+        "Here": wording.gap(inside, outside, metrics["classes"]),
+    }
+    label = "IoU per class in and out of context"
+    return ["<h2>In and out of context</h2>", page.beside(page.vector(figure, "gap", label), terms)]
+
+
+def _confusion(metrics: Mapping[str, Any]) -> list[str]:
+    entry = headline(metrics)[0]
+    classes = metrics["classes"]
+    pairs = [
+        f"{rate:.0%} of the pixels of <b>{page.text(classes[label]['name'])}</b> are called "
+        f"<b>{page.text(classes[answer]['name'])}</b>"
+        for label, answer, rate in summary.top_confusions(entry, 5)
+        if rate >= 0.005
+    ]
+    reader = f" ({entry['head']} head)" if metrics["dropclass"] else ""
+    figure = figures.confusion(entry, classes)
+    return [
+        "<h2>What is taken for what</h2>",
+        f"<p>Each row is a true class of <code>{page.text(entry['split'])}</code> and says where "
+        f"its pixels go{reader}; the diagonal is what is right. Classes are ordered "
+        "by their share of training, so blue cells to the left of the "
+        "diagonal are rare classes taken for common ones. "
+        + ("The largest mistakes:</p>" if pairs else "</p>"),
+        page.bullets(pairs),
+        page.vector(figure, "confusion", "Confusion matrix", wide=True),
+    ]
+
+
+def _pictures(metrics: Mapping[str, Any], path: pathlib.Path) -> list[str]:
+    if not path.is_file():
+        return []
+    blocks = []
+    for split, samples in _read_samples(path).items():
+        some = "one image" if len(samples) == 1 else f"{len(samples)} images"
+        title = f"What the network answers on {some} of {split}"
+        figure = pictures.sample_grid(samples, metrics["classes"], title)
+        blocks.append(page.raster(figure, title))
+    if not blocks:
+        return []
+    reader = f"{headline(metrics)[0]['head']} head" if metrics["dropclass"] else "network"
+    lead = (
+        f"<p>Left the image, in the middle its label, right the answer of the {reader}. Striped "
+        "pixels have no label and count neither as right nor as wrong.</p>"
+    )
+    return ["<h2>Pictures</h2>", lead, *blocks]
+
+
+def _course(
+    metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], unreadable: int
+) -> list[str]:
+    if not lines:
+        return []
+    words = []
+    if metrics["dropclass"]:
+        words.append(
+            "The total is lambda times the plain head's loss, plus (1 - lambda) times the drop "
+            "head's, plus a penalty on whatever probability is left on the class just dropped."
+        )
+    losses = [line["loss"] for line in lines if "loss" in line]
+    if broken := sum(loss is None or not math.isfinite(loss) for loss in losses):
+        words.append(f'<span class="warn">The loss was not finite at {broken} logged steps.</span>')
+    if unreadable:
+        many = wording.count(unreadable, "unreadable line was", "unreadable lines were")
+        words.append(f"{many} left out of <code>metrics.jsonl</code>.")
+    figure = page.vector(figures.curves(lines), "curves", "Training curves", wide=True)
+    text = f"<p>{' '.join(words)}</p>" if words else ""
+    return ["<h2>The course of training</h2>", text, figure]
+
+
+def _reproduce(metrics: Mapping[str, Any], config_path: pathlib.Path) -> list[str]:
+    unknown = "not recorded"
+    facts = {
+        "Seed": metrics.get("seed", unknown),
+        "Steps": metrics["step"],
+        "Device": metrics.get("device", unknown),
+        "Time": wording.duration(metrics["seconds"]) if "seconds" in metrics else unknown,
+        "Versions": ", ".join(f"{k} {v}" for k, v in metrics.get("versions", {}).items())
+        or unknown,
+    }
+    blocks = [
+        "<h2>How to reproduce it</h2>",
+        f"<pre>{page.text(str(metrics.get('command', unknown)))}</pre>",
+        page.definitions({key: page.text(str(value)) for key, value in facts.items()}, "facts"),
+    ]
+    if config_path.is_file():
+        config = config_path.read_text(encoding="utf-8")
+        with contextlib.suppress(ValueError):  # not JSON: shown as it is
+            config = json.dumps(json.loads(config), indent=2, ensure_ascii=False)
+        blocks.append(page.folded("The whole configuration", f"<pre>{page.text(config)}</pre>"))
+    return blocks
+
+
+def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:
+    """The objects of `metrics.jsonl` and how many lines are not JSON.
+
+    A run that was killed while it wrote leaves half a line, which must not cost the report.
+    """
+    lines, unreadable = [], 0
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                unreadable += bool(line.strip())
+    return lines, unreadable
+
+
+def _read_samples(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
+    """`{split: [sample, ...]}`, at most `SAMPLES_PER_SPLIT` each, in the order of their numbers."""
+    with np.load(path) as arrays:
+        names = {key.rsplit("/", 1)[0] for key in arrays}
+        splits: dict[str, list[dict[str, Any]]] = {}
+        for name in sorted(names, key=lambda name: int(name.rsplit("/", 1)[1])):
+            samples = splits.setdefault(name.rsplit("/", 1)[0], [])
+            if len(samples) < SAMPLES_PER_SPLIT:
+                sample = {key: arrays[f"{name}/{key}"] for key in ("image", "label", "prediction")}
+                samples.append(sample | {"id": str(arrays[f"{name}/id"])})
+    return dict(sorted(splits.items()))
+
+
+def main(argv: list[str]) -> None:
+    """Write the report of `--workdir` and print where it is."""
+    del argv
+    if not flags.FLAGS.workdir:
+        raise UserError("--workdir is missing: give the directory of a training run")
+    print(write_report(flags.FLAGS.workdir))
+
+
+if __name__ == "__main__":
+    # Defined here alone: other commands import this module and have a --workdir of their own.
+    flags.DEFINE_string("workdir", None, "directory of a finished run; report.html is put there")
+    command.run(main)

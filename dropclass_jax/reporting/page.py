@@ -1,0 +1,179 @@
+"""The HTML of a report: one page that needs nothing but itself, in light and dark, wide and narrow.
+
+Functions take plain values and return HTML; whatever comes from a data set or a config is escaped
+here, by `text`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from html import escape as text
+from string import Template
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from dropclass_jax.reporting.plot_style import BLUE, INK
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #ffffff;
+  --card: #f4f6f8; --line: #d5dae0; --accent: #0072b2; --warn: #b34700; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #a3acb6; --page: #14171b;
+  --card: #1e2329; --line: #38404a; --accent: #56b4e9; --warn: #ff9a57; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 70rem; background: var(--page);
+  color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .2rem; }
+h2 { font-size: 1.25rem; margin: 3rem 0 .6rem; padding-top: .8rem;
+  border-top: 1px solid var(--line); }
+p, ul { max-width: 46rem; } p.lead { font-size: 1.12rem; }
+p.under { color: var(--soft); margin: 0 0 1rem; }
+li { margin: .25rem 0; } .warn { color: var(--warn); font-weight: 600; }
+.tiles { display: grid; gap: .75rem; margin: 1.4rem 0; padding: 0;
+  grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); }
+.tile { background: var(--card); border-radius: .5rem; padding: .7rem .9rem; }
+.tile b { display: block; font-size: 1.6rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--soft); font-size: .85rem; display: block; line-height: 1.35; }
+.beside { display: grid; grid-template-columns: minmax(0, 1fr) 17rem; gap: 0 2rem;
+  align-items: start; margin: 1rem 0 2rem; }
+.beside dl { margin: 0; background: var(--card); border-radius: .5rem; padding: .8rem 1rem;
+  font-size: .92rem; line-height: 1.45; }
+dl.terms dt { font-weight: 650; } dl.terms dd { margin: 0 0 .7rem; }
+dl.terms dd:last-child { margin-bottom: 0; }
+figure { margin: 0 0 1.5rem; overflow-x: auto; }
+figure svg, figure img { display: block; width: 100%; height: auto; min-width: 34rem; }
+.beside figure svg { min-width: 22rem; }
+figure.wide { max-width: 54rem; } figure img { background: #fff; border-radius: .4rem; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .8rem .28rem 0; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom; }
+tbody td { border-bottom: 1px solid var(--line); }
+tr.group td { font-weight: 600; padding-top: .9rem; } tr.mean td { font-weight: 650; }
+td.zero { color: var(--warn); font-weight: 650; }
+.swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em;
+  border: 1px solid var(--line); border-radius: .15em; vertical-align: -.08em; }
+pre { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; overflow-x: auto;
+  font-size: .88rem; line-height: 1.45; }
+dl.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .2rem 1.2rem; }
+dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anywhere; }
+details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
+@media (max-width: 56rem) { .beside { grid-template-columns: minmax(0, 1fr); gap: 1rem; }
+  body { padding-top: 1.2rem; } h1 { font-size: 1.4rem; } }
+@media print { h2 { break-after: avoid; } figure { break-inside: avoid; } }
+"""
+
+_PAGE = Template(
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+$body
+</body>
+</html>
+"""
+)
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """A whole document from a plain title and HTML blocks."""
+    return _PAGE.substitute(title=text(title), style=_STYLE, body="\n".join(body))
+
+
+def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
+    """A chart as inline SVG: real text, and ink and blue in the page's own shades.
+
+    Args:
+      figure: a chart whose text is drawn in `plot_style.INK`.
+      name: unique on the page; keeps the ids inside two charts apart.
+      label: what the chart shows, for a screen reader.
+      wide: it stands alone, with nothing beside it.
+    """
+    buffer = io.StringIO()
+    unmarked = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=unmarked)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    # Ids such as `axes_1` recur in every chart and nothing refers to them.
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg).replace(INK, "currentColor")
+    svg = svg.replace(BLUE, "var(--accent)")  # lighter on a dark page
+    opening = f'<svg role="img" aria-label="{text(label)}"'
+    kind = ' class="wide"' if wide else ""
+    return f"<figure{kind}>{svg.strip().replace('<svg', opening, 1)}</figure>"
+
+
+def raster(figure: Figure, label: str) -> str:
+    """Pictures as an embedded PNG; they stay on white in either theme."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<figure><img alt="{text(label)}" src="data:image/png;base64,{data}"></figure>'
+
+
+def beside(figure: str, terms: dict[str, str]) -> str:
+    """A figure with explanations next to it; `terms` maps a term to HTML."""
+    return f'<div class="beside">{figure}{definitions(terms, "terms")}</div>'
+
+
+def definitions(entries: dict[str, str], kind: str) -> str:
+    """A definition list; keys are plain text, values HTML."""
+    rows = "\n".join(f"<dt>{text(key)}</dt><dd>{value}</dd>" for key, value in entries.items())
+    return f'<dl class="{kind}">{rows}</dl>'
+
+
+def tiles(entries: Sequence[tuple[str, str]]) -> str:
+    """Big numbers, each with what it is; plain text."""
+    cells = [
+        f'<div class="tile"><b>{text(number)}</b><span>{text(what)}</span></div>'
+        for number, what in entries
+    ]
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def bullets(items: Sequence[str]) -> str:
+    """A list of HTML items; nothing for none."""
+    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else ""
+
+
+def table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table that scrolls sideways where it must.
+
+    Args:
+      header: plain text.
+      rows: `(CSS class, cells)`; cells are HTML.
+    """
+    heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    lines = []
+    for kind, cells in rows:
+        mark = f' class="{kind}"' if kind else ""
+        tds = "".join(
+            f'<td class="zero">{cell}</td>' if cell == "0.0" and not kind else f"<td>{cell}</td>"
+            for cell in cells
+        )
+        lines.append(f"<tr{mark}>{tds}</tr>")
+    return (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def swatch(color: Sequence[int]) -> str:
+    """A small square in an RGB colour."""
+    red, green, blue = (int(channel) for channel in color)
+    return f'<span class="swatch" style="background: rgb({red} {green} {blue})"></span>'
+
+
+def folded(heading: str, content: str) -> str:
+    """HTML that opens on a click."""
+    return f"<details><summary>{text(heading)}</summary>{content}</details>"

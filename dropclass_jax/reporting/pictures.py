@@ -1,0 +1,129 @@
+"""Label maps as colours: on their own, over the image, and as a grid of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dropclass_jax.reporting.plot_style import GRID, INK, new_figure, sentence_title
+from dropclass_jax.reporting.summary import Classes
+
+
+def colorize(
+    label: np.ndarray, colors: Sequence[Sequence[int]], ignore_label: int = 255
+) -> np.ndarray:
+    """Paint a label map in the data set's colours, ignored pixels black.
+
+    Args:
+      label: integers `[..., H, W]` in 0..K-1 or `ignore_label`.
+      colors: K RGB triples in 0..255.
+      ignore_label: the value that marks pixels without a label.
+
+    Returns:
+      uint8 `[..., H, W, 3]`.
+
+    Raises:
+      ValueError: a value is neither a class nor `ignore_label`.
+    """
+    label = np.asarray(label)
+    ignored = label == ignore_label
+    index = np.where(ignored, len(colors), label)
+    if index.min(initial=0) < 0 or (np.where(ignored, 0, label) >= len(colors)).any():
+        raise ValueError(
+            f"label values must be in 0..{len(colors) - 1} or {ignore_label}, "
+            f"got {label.min()}..{label.max()}"
+        )
+    return np.array([*colors, (0, 0, 0)], np.uint8)[index]
+
+
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    colors: Sequence[Sequence[int]],
+    ignore_label: int = 255,
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """Blend a label map's colours over its image; ignored pixels keep the image as it is.
+
+    Args:
+      image: uint8 `[..., H, W, 3]`.
+      label: as for `colorize`.
+      opacity: weight of the class colours, 0..1.
+
+    Returns:
+      uint8 `[..., H, W, 3]`.
+    """
+    painted = colorize(label, colors, ignore_label)
+    blend = (1 - opacity) * image.astype(np.float32) + opacity * painted
+    ignored = (np.asarray(label) == ignore_label)[..., None]
+    return np.where(ignored, image, np.rint(blend).astype(np.uint8))
+
+
+def hatch(picture: np.ndarray, mask: np.ndarray, period: int) -> np.ndarray:
+    """Draw grey stripes on black where `mask [H, W]` is true, in a uint8 `[H, W, 3]` picture."""
+    y, x = np.indices(mask.shape)
+    stripes = ((x + y) % period < max(period // 3, 1)) * np.uint8(110)
+    return np.where(mask[..., None], stripes[..., None], picture).astype(np.uint8)
+
+
+def sample_grid(
+    samples: Sequence[Mapping[str, Any]], classes: Classes, title: str, ignore_label: int = 255
+) -> Figure:
+    """Input, label and prediction side by side, one sample a row, with a legend of the classes.
+
+    Args:
+      samples: mappings with `image` uint8 `[H, W, 3]`, `label` and `prediction` `[H, W]` and
+        `id`; at least one.
+      classes: `classes` of `metrics.json`.
+      title: a sentence that says what is shown.
+    """
+    colors = [about["color"] for about in classes]
+    ratios = [sample["image"].shape[0] / sample["image"].shape[1] for sample in samples]
+    shown = np.unique(
+        np.concatenate([np.unique(s[key]) for s in samples for key in ("label", "prediction")])
+    )
+    entries = [
+        Patch(facecolor=np.array(colors[k]) / 255, edgecolor=GRID, label=classes[k]["name"])
+        for k in shown
+        if k != ignore_label
+    ]
+    if ignore_label in shown:
+        entries.append(
+            Patch(facecolor="black", edgecolor="#9a9a9a", hatch="////", label="ignored (no label)")
+        )
+    columns = 6
+    width = 10.4
+    legend_height = 0.24 * -(-len(entries) // columns) + 0.2
+    figure = new_figure(width, width / 3 * sum(ratios) + 0.24 * len(samples) + legend_height + 0.4)
+    grid = figure.subplots(len(samples), 3, squeeze=False, height_ratios=ratios)
+    for row, sample in zip(grid, samples, strict=True):
+        ignored = sample["label"] == ignore_label
+        period = max(sample["label"].shape[1] // 32, 3)
+        pictures = {
+            sample["id"]: sample["image"],
+            "label": hatch(colorize(sample["label"], colors, ignore_label), ignored, period),
+            "prediction": colorize(sample["prediction"], colors, ignore_label),
+        }
+        for axes, (name, picture) in zip(row, pictures.items(), strict=True):
+            axes.imshow(picture, interpolation="antialiased")
+            axes.set_title(_short(name), fontsize=9, loc="left", color=INK, pad=3)
+            axes.set_axis_off()
+    figure.legend(
+        handles=entries,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
+    sentence_title(figure, title)
+    return figure
+
+
+def _short(name: str, limit: int = 44) -> str:
+    """The end of a long name: what tells two file names apart."""
+    return name if len(name) <= limit else "…" + name[1 - limit :]

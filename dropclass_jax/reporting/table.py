@@ -1,0 +1,178 @@
+"""Per-class results as text for the terminal and as CSV, commonest training class first."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dropclass_jax.reporting import summary
+from dropclass_jax.reporting.summary import Classes, Entry
+
+CSV_COLUMNS = (
+    "split",
+    "head",
+    "class",
+    "group",
+    "train_pixels",
+    "train_pixel_share",
+    "split_pixels",
+    "split_pixel_share",
+    "iou",
+    "accuracy",
+    "precision",
+)
+
+
+def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -> str:
+    """One evaluation class by class, then its means, as aligned text (all numbers in %).
+
+    Args:
+      entry: an element of `results` in `metrics.json`.
+      classes: `classes` of `metrics.json`.
+      baseline: another evaluation of the same classes to compare with; adds its IoU and the
+        difference in points.
+    """
+    compared = baseline is not None
+    header = ["class", "train", entry["split"], "IoU", "accuracy", "precision"]
+    shares = summary.split_shares(entry)
+    rows = [
+        [
+            classes[k]["name"],
+            f"{100 * classes[k]['train_pixel_share']:.2f}",
+            f"{100 * shares[k]:.2f}",
+            *(_percent(entry[score][k]) for score in ("iou", "accuracy", "precision")),
+            *(_against(entry["iou"][k], baseline["iou"][k]) if compared else ()),
+        ]
+        for k in summary.by_share(classes)
+    ]
+    # name, mean IoU, the baseline's
+    means = [("mean IoU", entry["mean_iou"], baseline["mean_iou"] if compared else None)]
+    others = summary.group_means(baseline if compared else entry, classes)
+    for group, (mean, count) in summary.group_means(entry, classes).items():
+        means.append((f"  {group} classes ({count})", mean, others[group][0]))
+    mean_rows = [
+        [name, "", "", _percent(mean), "", "", *(_against(mean, other) if compared else ())]
+        for name, mean, other in means
+    ]
+    title = f"{entry['split']}, {entry['head']} head, {entry['images']} images"
+    if compared:
+        header += ["baseline IoU", "difference"]
+        title += f"; baseline: {baseline['split']}, {baseline['head']} head"
+    return "\n".join(
+        [
+            f"{title} (numbers in %; train and {entry['split']}: share of the pixels)",
+            *_aligned(header, rows, mean_rows),
+            *_footer(entry, classes),
+        ]
+    )
+
+
+def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
+    """IoU of each class in its usual context, out of it, and the gap in points, as aligned text."""
+    gaps = summary.context_gaps(inside, outside)
+    rows = [
+        [
+            classes[k]["name"],
+            f"{100 * classes[k]['train_pixel_share']:.2f}",
+            _percent(inside["iou"][k]),
+            _percent(outside["iou"][k]),
+            _points(gaps[k]),
+        ]
+        for k in summary.by_share(classes)
+    ]
+    both = [k for k, gap in enumerate(gaps) if gap is not None]
+    means = [
+        [
+            f"mean ({len(both)} classes)",
+            "",
+            _percent(summary.mean_present([inside["iou"][k] for k in both])),
+            _percent(summary.mean_present([outside["iou"][k] for k in both])),
+            _points(summary.mean_present(gaps)),
+        ]
+    ]
+    title = f"IoU in context ({inside['split']}) and out of it ({outside['split']}), in %"
+    footer = [f"{inside['head']} head; gap = in context - out of context, in points"]
+    if len(both) < len(classes):
+        footer.append("'-': absent from that split, left out of the mean")
+    header = ["class", "train", "in context", "out of context", "gap"]
+    return "\n".join([title, *_aligned(header, rows, means), *footer])
+
+
+def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
+    """Write `metrics` (the content of `metrics.json`) as one row per split, head and class.
+
+    Shares and scores are fractions in 0..1 at full precision; the scores of an absent class are
+    empty.
+    """
+    classes = metrics["classes"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for entry in metrics["results"]:
+            shares = summary.split_shares(entry)
+            for k in summary.by_share(classes):
+                about = classes[k]
+                writer.writerow(
+                    [
+                        entry["split"],
+                        entry["head"],
+                        about["name"],
+                        summary.group_of(about["train_pixel_share"]),
+                        about["train_pixels"],
+                        about["train_pixel_share"],
+                        entry["pixels"][k],
+                        float(shares[k]),
+                        *(entry[score][k] for score in ("iou", "accuracy", "precision")),
+                    ]
+                )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.1f}"
+
+
+def _against(value: float | None, other: float | None) -> list[str]:
+    difference = None if value is None or other is None else value - other
+    return [_percent(other), _points(difference)]
+
+
+def _footer(entry: Entry, classes: Classes) -> list[str]:
+    missing = summary.absent(entry)
+    lines = [
+        f"pixel accuracy {_percent(entry['pixel_accuracy'])}; "
+        f"mean IoU over the {len(classes) - len(missing)} classes present",
+        "class groups by share of the training pixels: "
+        + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items()),
+    ]
+    if missing:
+        names = ", ".join(classes[k]["name"] for k in missing)
+        lines.append(f"'-' in IoU: absent from {entry['split']}, left out of the mean: {names}")
+    present = [k for k in range(len(classes)) if k not in missing]
+    if any(entry["accuracy"][k] is None for k in present):
+        lines.append("'-' in accuracy: predicted, but no pixel has this label")
+    if any(entry["precision"][k] is None for k in present):
+        lines.append("'-' in precision: never predicted")
+    return lines
+
+
+def _aligned(
+    header: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[Sequence[str]]
+) -> list[str]:
+    """Lines of text: the first column to the left, the rest to the right, rules in between."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, *means, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *rest]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return [line(header), rule, *map(line, rows), rule, *map(line, means)]

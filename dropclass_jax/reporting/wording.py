@@ -1,0 +1,218 @@
+"""The sentences of a report. Every number and every claim in them is computed from the results.
+
+Functions return HTML with names escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from dropclass_jax.reporting import summary
+from dropclass_jax.reporting.summary import Classes, Entry
+
+SAME = 5e-4  # differences that vanish when a percentage is shown with one decimal
+
+
+def number(value: float | None) -> str:
+    """A fraction as a percentage without its sign: 0.123 -> 12.3, None -> a dash."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def percent(value: float | None) -> str:
+    """0.123 -> 12.3%."""
+    return f"{number(value)}%"
+
+
+def points(difference: float) -> str:
+    """The size of a difference between two percentages, without its sign: -0.031 -> 3.1 points."""
+    return f"{abs(100 * difference):.1f} points"
+
+
+def names(indices: Sequence[int], classes: Classes) -> str:
+    """Class names with commas."""
+    return ", ".join(f"<b>{escape(classes[k]['name'])}</b>" for k in indices)
+
+
+def count(many: int, noun: str, plural: str | None = None) -> str:
+    """1 class, 2 classes."""
+    return f"{many} {noun if many == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """412 -> 6 min 52 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def opening(metrics: Mapping[str, Any], entries: Sequence[Entry]) -> str:
+    """What was trained on what, and the headline: mean IoU, tail, and the trivial answer."""
+    classes, entry = metrics["classes"], entries[0]
+    how = (
+        "with DropClass, which in training leaves random classes out of the features, one at a "
+        "time, so that rare classes are not learnt by their surroundings,"
+        if metrics["dropclass"]
+        else "in the plain way, with one cross-entropy loss,"
+    )
+    present = len(classes) - len(summary.absent(entry))
+    subject = f"its {entry['head']} head" if metrics["dropclass"] else "it"
+    sentences = [
+        f"<b>{escape(metrics['model'])}</b> was trained {how} on "
+        f"<b>{escape(metrics['dataset'])}</b> for {count(metrics['step'], 'step')}.",
+        f"On {count(entry['images'], 'image')} of <code>{escape(entry['split'])}</code> {subject} "
+        f"reaches a <b>mean IoU of {percent(entry['mean_iou'])}</b> over the "
+        f"{count(present, 'class', 'classes')} present.",
+    ]
+    tail, many = summary.group_means(entry, classes)["tail"]
+    if many:
+        sentences.append(
+            f"Over the {count(many, 'tail class', 'tail classes')}, each "
+            f"{summary.GROUPS['tail']} of the training pixels, it is <b>{percent(tail)}</b>."
+        )
+    commonest, constant = summary.constant_answer(entry)
+    name = escape(classes[commonest]["name"])
+    sentences.append(
+        f"Always answering “{name}”, the commonest class there, would score {percent(constant)}."
+    )
+    return " ".join(sentences)
+
+
+def findings(
+    entries: Sequence[Entry],
+    classes: Classes,
+    context: tuple[Entry, Entry] | None,
+    lines: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """What a careful reader would point out, worst first."""
+    entry = entries[0]
+    found = [
+        *_failures(entry, classes),
+        *_imbalance(entry, classes),
+        *_heads(entries, classes),
+    ]
+    if context is not None:
+        found.append(gap(*context, classes))
+    found += _earlier_best(entry, lines)
+    found += _absent(entry, classes)
+    found.append(
+        "This is one run with one seed. Before a difference counts as an effect, repeat it with "
+        "other seeds."
+    )
+    return found
+
+
+def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
+    """How much is lost out of context, on average and for which class most."""
+    gaps = {
+        k: value
+        for k, value in enumerate(summary.context_gaps(inside, outside))
+        if value is not None
+    }
+    if not gaps:
+        return "No class is in both splits, so there is no gap to measure."
+    mean = sum(gaps.values()) / len(gaps)
+    worst = max(gaps, key=gaps.__getitem__)
+    change = f"{'loses' if mean > 0 else 'gains'} {points(mean)} of IoU"
+    if abs(mean) < SAME:
+        change = "keeps its IoU"
+    sentence = (
+        f"Out of its usual context a class {change} on average "
+        f"({count(len(gaps), 'class', 'classes')} in both splits)"
+    )
+    if gaps[worst] >= SAME:
+        sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"
+    return sentence + "."
+
+
+def _failures(entry: Entry, classes: Classes) -> list[str]:
+    found = []
+    _, constant = summary.constant_answer(entry)
+    if entry["mean_iou"] is not None and entry["mean_iou"] - constant < SAME:
+        found.append(
+            '<span class="warn">The network is no better than always answering the commonest class '
+            f"({percent(entry['mean_iou'])} against {percent(constant)}): it has not learnt the "
+            "task.</span>"
+        )
+    never = summary.never_predicted(entry)
+    if never:
+        found.append(
+            f'<span class="warn">{count(len(never), "class is", "classes are")} never predicted '
+            f"(IoU 0)</span>: {names(never, classes)}."
+        )
+    wrong = summary.never_right(entry)
+    if wrong:
+        found.append(
+            f'<span class="warn">{count(len(wrong), "class is", "classes are")} predicted but '
+            f"never rightly (IoU 0)</span>: {names(wrong, classes)}."
+        )
+    return found
+
+
+def _imbalance(entry: Entry, classes: Classes) -> list[str]:
+    means = summary.group_means(entry, classes)
+    (head, _), (tail, _) = means["head"], means["tail"]
+    if head is None or tail is None:
+        return []
+    side = "below" if tail < head else "above"
+    return [
+        f"Tail classes stand {points(head - tail)} {side} head classes "
+        f"({percent(tail)} against {percent(head)})."
+    ]
+
+
+def _heads(entries: Sequence[Entry], classes: Classes) -> list[str]:
+    if len(entries) < 2 or None in [entry["mean_iou"] for entry in entries]:
+        return []
+    first, second = entries[:2]
+    sentence = (
+        f"The {second['head']} head of the same network scores {percent(second['mean_iou'])}, "
+        f"{_against(first['mean_iou'] - second['mean_iou'], first['head'])}"
+    )
+    tails = [summary.group_means(entry, classes)["tail"][0] for entry in (first, second)]
+    if None not in tails:
+        sentence += (
+            f"; on tail classes {percent(tails[1])}, {_against(tails[0] - tails[1], first['head'])}"
+        )
+    return [sentence + "."]
+
+
+def _against(difference: float, head: str) -> str:
+    if abs(difference) < SAME:
+        return f"level with the {head} head"
+    side = "below" if difference > 0 else "above"
+    return f"{points(difference)} {side} the {head} head"
+
+
+def _absent(entry: Entry, classes: Classes) -> list[str]:
+    missing = summary.absent(entry)
+    if not missing:
+        return []
+    return [
+        f"Absent from <code>{escape(entry['split'])}</code>, neither labelled nor predicted there, "
+        f"and so left out of every mean: {names(missing, classes)} ({len(missing)} of "
+        f"{count(len(classes), 'class', 'classes')})."
+    ]
+
+
+def _earlier_best(entry: Entry, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says so if an evaluation during training scored higher than the last one."""
+    scores = {
+        line["step"]: line["mean_iou"]
+        for line in lines
+        if line["kind"] == "eval"
+        and (line["split"], line["head"]) == (entry["split"], entry["head"])
+        and line["mean_iou"] is not None
+    }
+    if not scores or entry["mean_iou"] is None:
+        return []
+    best = max(scores, key=scores.__getitem__)
+    if best == max(scores) or scores[best] - entry["mean_iou"] < SAME:
+        return []
+    return [
+        f"The score was higher earlier in training: {percent(scores[best])} at step {best}, "
+        f"{points(scores[best] - entry['mean_iou'])} above the result reported here."
+    ]
