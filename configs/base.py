@@ -1,0 +1,69 @@
+"""The defaults of every experiment: the reference's recipe, where it has one."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """A config that lacks only a data set, a model and a length."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "data": {
+                "name": "",  # a data set of dropclass_jax.data
+                "dir": "",  # its source folder; a generated set needs none
+                "prepared_dir": "",  # where ArrayRecord files go; '' for the user's cache
+                "num_threads": 2,  # that decode and augment
+                "options": {},  # of the data set's builder
+            },
+            "augment": {
+                "crop": (512, 1024),  # pixels, (height, width)
+                "scale": (0.5, 2.1),  # range of the random scale
+                "scale_step": 0.1,
+                "flip": True,
+            },
+            "model": {
+                "name": "hrnet_w18_small_v1",
+                "init": "he",  # 'he', or 'reference': N(0, 0.001), for ImageNet weights on top
+                "bn_momentum": 0.99,  # share of the old statistics kept at each step
+                "dtype": "float32",  # of the computation: 'float32' or 'bfloat16'
+            },
+            "dropclass": {
+                "enabled": True,  # off is plain training: the baseline
+                "alpha": 10.0,  # weight of the suppression
+                # A ramp over training: shape 'linear', 'cosine' or 'constant'; 'begin' is the
+                # share of training that passes first.
+                "lambda_": {"shape": "linear", "start": 1.0, "end": 0.0, "begin": 0.0},
+                "p": {"shape": "linear", "start": 0.0, "end": 1.0, "begin": 0.0},
+                "per_epoch": False,  # round the coefficients down to epochs, as the reference
+                "draw": "uniform",  # 'uniform' or 'inverse_frequency'
+                "draw_per_example": False,  # else one class for the whole batch
+                "draw_present_only": False,  # only classes that the batch (or example) holds
+                "importance": "shared",  # 'shared' (1x1 head) or 'position' (any head): see README
+                "stop_importance_gradient": False,
+            },
+            "loss": {
+                "class_weights": "none",  # 'none' or 'dataset'
+            },
+            "optim": {
+                "name": "sgd",  # 'sgd' or 'adamw'
+                "lr": 0.004,
+                "momentum": 0.9,
+                "weight_decay": 5e-4,
+                "power": 0.9,  # of the poly decay
+                "warmup_steps": 0,
+                "lag": 1,  # steps that the decay is late: 1 as the reference
+            },
+            "batch_size": 48,  # over all devices
+            "total_steps": 59_000,
+            "eval": {
+                "batch_size": 8,  # over all devices
+                "every_steps": 2_000,
+                "splits": ("val",),
+            },
+            "checkpoint": {
+                "every_steps": 500,
+                "keep": 2,
+            },
+            "log_every": 20,
+        }
+    )

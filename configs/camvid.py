@@ -1,0 +1,29 @@
+"""CamVid, 11 classes, from scratch.
+
+    python -m dropclass_jax.train --config=configs/camvid.py:hrnet_w18_small_v1 \\
+        --config.data.dir=CAMVID --workdir=RUN
+
+The default is half resolution (180 x 240). `:MODEL,full` trains at 360 x 480, for a GPU.
+"""
+
+from configs import base
+from dropclass_jax.errors import UserError
+
+
+def get_config(variant: str = "hrnet_w18_small_v1"):
+    model, *options = variant.split(",")
+    if unknown := set(options) - {"full"}:
+        raise UserError(f"unknown option {min(unknown)!r} of configs/camvid.py; known: full")
+    full = "full" in options
+    config = base.get_config()
+    config.data.name = "camvid"
+    config.data.options.resolution = 1.0 if full else 0.5
+    config.augment.crop = (360, 480) if full else (180, 240)
+    config.model.name = model
+    config.model.bn_momentum = 0.9  # 700 steps are too few for 0.99
+    config.optim.lr = 0.05
+    config.batch_size = 8
+    config.total_steps = 10_000 if full else 700
+    config.eval.every_steps = 1_000 if full else 350
+    config.checkpoint.every_steps = 500 if full else 100
+    return config

@@ -1,0 +1,23 @@
+"""The generated street scenes, 19 classes with context bias built in: no download.
+
+    python -m dropclass_jax.train --config=configs/streets.py --workdir=RUN
+
+What `bash launch/quickstart.sh` trains.
+"""
+
+from configs import base
+
+
+def get_config(model: str = "hrnet_w18_small_v1"):
+    config = base.get_config()
+    config.data.name = "streets"
+    config.augment.crop = (128, 256)
+    config.model.name = model
+    config.model.bn_momentum = 0.9
+    config.optim.lr = 0.05
+    config.batch_size = 8
+    config.total_steps = 500
+    config.eval.every_steps = 250
+    config.eval.splits = ("val", "val_out")
+    config.checkpoint.every_steps = 100
+    return config

@@ -1,0 +1,214 @@
+"""From a config to the values that the rest of the house takes.
+
+Nothing below this file and the commands reads a config object.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from dropclass_jax import data, models, optimizers, parallel, schedules, step
+from dropclass_jax.errors import UserError
+
+
+class Experiment(NamedTuple):
+    """What a config stands for.
+
+    Attributes:
+      model: the network.
+      optimizer: with its learning rate.
+      train_step: ``(state, batch) -> (state, scalars)``, one device's part.
+      eval_step: ``(variables, batch) -> (confusions, predictions)``, one device's part.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    train_step: Any
+    eval_step: Any
+
+
+def load_data(config: ConfigDict) -> data.Dataset:
+    """The config's data set, prepared if it was not."""
+    return data.load(
+        config.data.name,
+        source_dir=config.data.dir or None,
+        prepared_dir=config.data.prepared_dir or None,
+        **config.data.options.to_dict(),
+    )
+
+
+def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
+    """The model, the optimizer and the two steps of a config.
+
+    Raises:
+      UserError: a value that is out of range or does not fit the data set.
+    """
+    check(config)
+    num_classes = len(dataset.info.classes)
+    model = models.create(
+        config.model.name,
+        num_classes,
+        dropclass=config.dropclass.enabled,
+        init=config.model.init,
+        bn_momentum=config.model.bn_momentum,
+        dtype=_dtype(config.model.dtype),
+        axis_name=parallel.AXIS,
+        importance=config.dropclass.importance,
+        stop_importance_gradient=config.dropclass.stop_importance_gradient,
+    )
+    learning_rate = schedules.poly(
+        config.optim.lr,
+        config.total_steps,
+        power=config.optim.power,
+        warmup_steps=config.optim.warmup_steps,
+        lag=config.optim.lag,
+    )
+    optimizer = optimizers.create(
+        config.optim.name,
+        learning_rate,
+        momentum=config.optim.momentum,
+        weight_decay=config.optim.weight_decay,
+    )
+    images = {
+        "image_mean": jnp.asarray(dataset.info.mean),
+        "image_std": jnp.asarray(dataset.info.std),
+    }
+    train_step = partial(
+        step.train_step,
+        model=model,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        seed=config.seed,
+        dropclass=_dropclass(config, dataset) if config.dropclass.enabled else None,
+        class_weights=_class_weights(config, dataset),
+        axis_name=parallel.AXIS,
+        **images,
+    )
+    eval_step = partial(
+        step.eval_step, model=model, num_classes=num_classes, axis_name=parallel.AXIS, **images
+    )
+    return Experiment(model, optimizer, train_step, eval_step)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuse values that cannot work, before any work is done.
+
+    Raises:
+      UserError: names the first such key, its value and what it may be.
+    """
+    devices = jax.device_count()
+    rules = [
+        ("total_steps", config.total_steps, config.total_steps >= 1, "1 or more"),
+        ("log_every", config.log_every, config.log_every >= 1, "1 or more"),
+        *(
+            (key, size, size >= 1 and size % devices == 0, f"a multiple of the {devices} devices")
+            for key, size in (
+                ("batch_size", config.batch_size),
+                ("eval.batch_size", config.eval.batch_size),
+            )
+        ),
+        *(
+            (f"{section}.every_steps", config[section].every_steps, every >= 1, "1 or more")
+            for section in ("eval", "checkpoint")
+            for every in (config[section].every_steps,)
+        ),
+        ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
+        ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
+        (
+            "model.bn_momentum",
+            config.model.bn_momentum,
+            0 <= config.model.bn_momentum < 1,
+            "0 to 1",
+        ),
+        *(
+            (f"dropclass.{name}.{key}", ramp[key], 0 <= ramp[key] <= 1, "0 to 1")
+            for name in ("lambda_", "p")
+            for ramp in (config.dropclass[name],)
+            for key in ("start", "end", "begin")
+        ),
+        *(
+            (f"dropclass.{name}.shape", shape, shape in schedules.SHAPES, _one_of(schedules.SHAPES))
+            for name in ("lambda_", "p")
+            for shape in (config.dropclass[name].shape,)
+        ),
+    ]
+    for key, value, fine, allowed in rules:
+        if not fine:
+            raise UserError(f"config.{key} is {allowed}, not {value!r}")
+
+
+def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coefficients, step.Draw]:
+    settings = config.dropclass
+    steps_per_epoch = None
+    if settings.per_epoch:
+        steps_per_epoch = max(len(dataset.splits["train"]) // config.batch_size, 1)
+    ramp = partial(schedules.ramp, total_steps=config.total_steps, steps_per_epoch=steps_per_epoch)
+    coefficients = step.Coefficients(
+        lambda_=ramp(**settings.lambda_),
+        p=ramp(**settings.p),
+        alpha=optax.constant_schedule(settings.alpha),
+    )
+    pixels = dataset.class_pixels["train"]
+    odds = {
+        "uniform": np.ones(len(pixels)),
+        "inverse_frequency": np.divide(1.0, pixels, out=np.zeros(len(pixels)), where=pixels > 0),
+    }
+    if settings.draw not in odds:
+        raise UserError(f"config.dropclass.draw is {_one_of(odds)}, not {settings.draw!r}")
+    draw = step.Draw(
+        jnp.asarray(odds[settings.draw] / odds[settings.draw].sum(), jnp.float32),
+        per_example=settings.draw_per_example,
+        present_only=settings.draw_present_only,
+    )
+    return coefficients, draw
+
+
+def _class_weights(config: ConfigDict, dataset: data.Dataset) -> jax.Array | None:
+    if config.loss.class_weights == "none":
+        return None
+    if config.loss.class_weights != "dataset":
+        raise UserError(
+            f"config.loss.class_weights is 'none' or 'dataset', not {config.loss.class_weights!r}"
+        )
+    if dataset.info.class_weights is None:
+        raise UserError(
+            f"data set {dataset.info.name} has no customary class weights; "
+            "use --config.loss.class_weights=none"
+        )
+    return jnp.asarray(dataset.info.class_weights, jnp.float32)
+
+
+def _dtype(name: str) -> Any:
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name not in dtypes:
+        raise UserError(f"config.model.dtype is {_one_of(dtypes)}, not {name!r}")
+    return dtypes[name]
+
+
+def _one_of(names: Any) -> str:
+    return "one of " + ", ".join(map(repr, names))
+
+
+def to_json(config: ConfigDict) -> str:
+    """A config as JSON, keys in order."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str) -> ConfigDict:
+    """The inverse of ``to_json``; tuples come back as tuples."""
+
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tuples(item) for key, item in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return ConfigDict(tuples(json.loads(text)))

@@ -1,0 +1,120 @@
+"""A run's folder: what lies in it, and who may continue it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dropclass_jax import command, experiment
+from dropclass_jax.errors import UserError
+
+# Keys that may differ between the starts of one run: they do not change what is learned.
+_FREE = ("data.dir", "data.prepared_dir", "data.num_threads", "eval.", "checkpoint.", "log_every")
+
+
+def claim(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+    """Make the folder this run's, or make sure that it already is.
+
+    Args:
+      workdir: the run's folder; made when it is missing.
+      config: the run's config, written to ``config.json``.
+      fingerprint: of the prepared data set, written to ``data.json``.
+
+    Raises:
+      UserError: the folder holds a run of another config or other data (the differences are
+        listed), something that is no run at all, or cannot be written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            _check_same(workdir, config, fingerprint)
+        elif any(workdir.iterdir()):
+            raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
+        (workdir / "data.json").write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
+        (workdir / "config.json").write_text(experiment.to_json(config) + "\n")
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+
+
+def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+    old = dict(command.flatten(read_config(workdir)))
+    new = dict(command.flatten(experiment.from_json(experiment.to_json(config))))
+    changed = [
+        f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted({*old, *new})
+        if not isinstance(old.get(key, new.get(key)), ConfigDict)
+        and not key.startswith(_FREE)
+        and old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another config: {'; '.join(changed)}. "
+            "Choose another --workdir, or give the old values"
+        )
+    data_file = workdir / "data.json"
+    if data_file.exists() and json.loads(data_file.read_text())["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{workdir} holds a run on other data: the source or its options have changed. "
+            "Choose another --workdir, or restore the data"
+        )
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config of a run.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    try:
+        return experiment.from_json((Path(workdir) / "config.json").read_text())
+    except (OSError, ValueError):
+        raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
+
+
+def append_record(workdir: Path, record: dict[str, Any]) -> None:
+    """Add one line to ``metrics.jsonl``."""
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(finite(record)) + "\n")
+
+
+def forget_after(workdir: Path, step: int) -> None:
+    """Drop the records past a step: a run that continues there will write them again."""
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # the line that a kill cut short
+            continue
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all; NaN becomes null."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(finite(value), indent=1) + "\n")
+    temporary.replace(path)
+
+
+def finite(value: Any) -> Any:
+    """The value for JSON: arrays as lists, NaN and infinities as null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
