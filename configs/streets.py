@@ -11,6 +11,7 @@ from configs import base
 def get_config(model: str = "hrnet_w18_small_v1"):
     config = base.get_config()
     config.data.name = "streets"
+    config.data.options.update(train=800, val=100, val_out=100, seed=0, rho=0.95)
     config.augment.crop = (128, 256)
     config.model.name = model
     config.model.bn_momentum = 0.9

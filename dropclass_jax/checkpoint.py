@@ -11,6 +11,7 @@ from typing import Any
 
 import grain.checkpoint
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from dropclass_jax.errors import UserError
@@ -21,6 +22,11 @@ def manager(workdir: Path, keep: int = 2) -> ocp.CheckpointManager:
     """The checkpoints of a run, in ``workdir/checkpoints``, saved asynchronously."""
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(Path(workdir).absolute() / "checkpoints", options=options)
+
+
+def everything() -> ocp.args.Composite:
+    """Restore arguments for a checkpoint as it was saved, without a model: a tree of arrays."""
+    return ocp.args.Composite(state=ocp.args.StandardRestore())
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, data: Any) -> None:
@@ -56,9 +62,12 @@ def restore_latest(checkpoints: ocp.CheckpointManager, state: TrainState, data: 
         state=ocp.args.StandardRestore(abstract), data=grain.checkpoint.CheckpointRestore(data)
     )
     try:
-        return checkpoints.restore(step, args=args)["state"]
+        restored = checkpoints.restore(step, args=args)["state"]
     except ValueError as error:
         raise UserError(_mismatch(checkpoints.directory, step, error)) from error
+    # By way of the host: orbax ties arrays to a device, and the step would refuse them where it
+    # runs on more than that one.
+    return jax.tree.map(jnp.asarray, jax.device_get(restored))
 
 
 def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
@@ -76,7 +85,7 @@ def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
       UserError: there is no checkpoint, or it holds another model's variables.
     """
     directory = Path(workdir).absolute() / "checkpoints"
-    options = ocp.CheckpointManagerOptions(read_only=True)
+    options = ocp.CheckpointManagerOptions(create=False)
     if not directory.is_dir():
         raise UserError(f"{workdir} holds no checkpoint; train there first")
     with ocp.CheckpointManager(directory, options=options) as checkpoints:

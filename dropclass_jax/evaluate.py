@@ -9,7 +9,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -179,6 +179,8 @@ def write_results(
         ],
         "results": sorted(entries + kept, key=lambda e: (order.index(e["split"]), e["head"])),
     }
+    if content["seconds"] is None:
+        del content["seconds"]
     content = rundir.finite(content)
     rundir.write_json(workdir / "metrics.json", content)
     table.write_csv(workdir / "metrics.csv", content)
@@ -241,31 +243,51 @@ def print_tables(content: Mapping[str, Any], heads: Iterable[str] | None = None)
         print(table.context_gap_table(by_split["val"], by_split["val_out"], content["classes"]))
 
 
+def evaluate_run(
+    workdir: Path,
+    splits: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Score a run's latest checkpoint and write the results into its folder.
+
+    Args:
+      workdir: the run's folder.
+      splits: of its data set; all of ``config.eval.splits`` by default.
+      heads: ``drop`` or ``plain``; all that the model has by default.
+      data_dir: the data's source folder, if it has moved.
+
+    Returns:
+      What was written to ``metrics.json``.
+
+    Raises:
+      UserError: the folder holds no run or no checkpoint, or not such a split or head.
+    """
+    config = rundir.read_config(workdir)
+    if data_dir is not None:
+        config.data.dir = data_dir
+    if "drop" in (heads or ()) and not config.dropclass.enabled:
+        raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
+    dataset = experiment.load_data(config)
+    built = experiment.build(config, dataset)
+    shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables, step = checkpoint.restore_variables(workdir, dict(shapes))
+    eval_step = parallel.pmap_eval(built.eval_step)
+    evaluations = {
+        split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
+        for split in splits or config.eval.splits
+    }
+    return write_results(workdir, config, dataset, step, evaluations, heads or HEADS)
+
+
 def main(argv: list[str]) -> None:
     """The command."""
     workdir = Path(flags.FLAGS.workdir)
-    config = rundir.read_config(workdir)
-    if flags.FLAGS.data_dir is not None:
-        config.data.dir = flags.FLAGS.data_dir
-    heads = HEADS if flags.FLAGS.head is None else (flags.FLAGS.head,)
-    if "drop" in heads and not config.dropclass.enabled and flags.FLAGS.head:
-        raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
-
-    dataset = experiment.load_data(config)
-    built = experiment.build(config, dataset)
-    abstract = jax.eval_shape(
-        built.model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.float32)
-    )
-    variables, step = checkpoint.restore_variables(workdir, dict(abstract))
-    eval_step = parallel.pmap_eval(built.eval_step)
-    splits = (flags.FLAGS.split,) if flags.FLAGS.split else tuple(config.eval.splits)
-    evaluations = {
-        split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
-        for split in splits
-    }
-    content = write_results(workdir, config, dataset, step, evaluations, heads)
-    shown = {**content, "results": [e for e in content["results"] if e["split"] in splits]}
-    print_tables(shown, flags.FLAGS.head and heads)
+    splits = [flags.FLAGS.split] if flags.FLAGS.split else None
+    heads = [flags.FLAGS.head] if flags.FLAGS.head else None
+    content = evaluate_run(workdir, splits, heads, flags.FLAGS.data_dir)
+    shown = [r for r in content["results"] if splits is None or r["split"] in splits]
+    print_tables({**content, "results": shown}, heads)
     print(f"\nwritten: {workdir}/metrics.json, metrics.csv, report.html")
 
 

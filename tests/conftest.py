@@ -43,3 +43,9 @@ def tiny():
         return Segmenter(TinyBackbone(layers), num_classes, layers=layers, **settings)
 
     return create
+
+
+@pytest.fixture
+def tiny_backbone():
+    """A constructor of ``models.BACKBONES``."""
+    return TinyBackbone

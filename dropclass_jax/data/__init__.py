@@ -1,0 +1,116 @@
+"""Data sets: ``load`` prepares one when it must and returns it as a frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dropclass_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from dropclass_jax.data.builder import SegmentationBuilder
+    from dropclass_jax.data.info import DatasetInfo
+    from dropclass_jax.data.source import PreparedSource
+
+__all__ = ["Dataset", "load"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A prepared set.
+
+    Attributes:
+      info: its facts: names, colours, ignore label.
+      splits: random access to each split: ``len()`` and ``[i]``, a dict of ``image`` uint8
+        [H, W, 3], ``label`` uint8 [H, W] and ``id`` str.
+      class_pixels: labelled pixels of each class in each split, int64 [K].
+      class_images: images that hold each class in each split, int64 [K].
+      fingerprint: a hash of the source files and the options that the set was prepared from.
+    """
+
+    info: DatasetInfo
+    splits: Mapping[str, PreparedSource]
+    class_pixels: Mapping[str, np.ndarray]
+    class_images: Mapping[str, np.ndarray]
+    fingerprint: str
+
+
+def load(
+    name: str,
+    source_dir: str | os.PathLike | None = None,
+    prepared_dir: str | os.PathLike | None = None,
+    **options: Any,
+) -> Dataset:
+    """Open a data set, preparing it first if its source or options are new.
+
+    A set is written once per fingerprint of its source files and options and kept; nothing is
+    deleted. It is safe to call this from several processes at once.
+
+    Args:
+      name: ``"camvid"`` or ``"streets"``.
+      source_dir: the folder with the set as it was downloaded; ``streets`` is drawn and has none.
+      prepared_dir: the folder of all prepared sets; default: ``$DROPCLASS_DATA`` or
+        ``~/.cache/dropclass_jax/data``.
+      **options: of the set's builder: ``resolution`` for camvid; see ``Streets`` for streets.
+
+    Raises:
+      UserError: at an unknown name or option, or anything wrong with the source.
+    """
+    builder = _builder(name, source_dir, prepared_dir, options)
+    if not builder.is_prepared():
+        print(f"preparing {name} in {builder.data_dir} (once) ...", flush=True)
+        start = time.monotonic()
+        builder.prepare()
+        counts = ", ".join(f"{split} {len(builder.source(split))}" for split in builder.split_names)
+        seconds = time.monotonic() - start
+        print(f"prepared {name}: {counts} images in {seconds:.1f} s", flush=True)
+    return Dataset(
+        info=builder.facts,
+        splits={split: builder.source(split) for split in builder.split_names},
+        class_pixels=builder.counts("class_pixels"),
+        class_images=builder.counts("class_images"),
+        fingerprint=builder.fingerprint,
+    )
+
+
+def _builder(
+    name: str,
+    source_dir: str | os.PathLike | None,
+    prepared_dir: str | os.PathLike | None,
+    options: Mapping[str, Any],
+) -> SegmentationBuilder:
+    # TFDS is slow to import and only needed here.
+    from dropclass_jax.data.camvid import CamVid
+    from dropclass_jax.data.streets import Streets
+
+    builders = {builder.name: builder for builder in (CamVid, Streets)}
+    _check_known("data set", [name], builders)
+    builder = builders[name]
+    folders = {"prepared_dir", "source_dir"}
+    known = inspect.signature(builder).parameters.keys() - folders
+    _check_known(f"option of {name}", options, known)
+    if prepared_dir is None:
+        prepared_dir = os.environ.get("DROPCLASS_DATA") or "~/.cache/dropclass_jax/data"
+    return builder(
+        prepared_dir=Path(prepared_dir).expanduser(),
+        source_dir=None if source_dir is None else Path(source_dir).expanduser(),
+        **options,
+    )
+
+
+def _check_known(what: str, names, known) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(
+                f"no {what} is called {name!r}: {hint}there is {', '.join(sorted(known))}"
+            )

@@ -1,0 +1,148 @@
+"""What every set's builder shares: TFDS writes ArrayRecord files, and counts are kept with them.
+
+A set is prepared once per *fingerprint*, a hash of its source files and options, in a directory
+named by it. TFDS writes into ``incomplete.*`` beside the final directory and renames at the end,
+so that a finished directory is a whole one. Several processes may prepare the same set at once:
+each writes its own temporary directory, the first to finish renames, the others drop theirs and
+read the first one's. That holds wherever a rename is atomic, which includes a shared NFS folder.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dropclass_jax.data import codec
+from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.source import PreparedSource
+from dropclass_jax.errors import UserError
+
+
+class Example(NamedTuple):
+    """One example on its way into a prepared set.
+
+    Attributes:
+      id: unique within the split.
+      image: the bytes of a PNG or JPEG file.
+      label: uint8 [H, W], 0..K-1 or the ignore label.
+    """
+
+    id: str
+    image: bytes
+    label: np.ndarray
+
+
+class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder of images with a label map, written as ArrayRecord without TensorFlow.
+
+    A subclass names the set in ``facts`` and ``name``, and gives ``examples`` of each of its
+    ``split_names`` in the order in which they shall be read.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    facts: ClassVar[DatasetInfo]
+
+    def __init__(
+        self, prepared_dir: Path, split_names: tuple[str, ...], recipe: Mapping[str, Any]
+    ) -> None:
+        """Point at the directory in which a set made from ``recipe`` is or will be.
+
+        Args:
+          prepared_dir: the folder of all prepared sets.
+          split_names: the splits, in the order in which they are written.
+          recipe: everything that decides the result, as JSON: a change of it makes a new set.
+        """
+        self.split_names = split_names
+        everything = {"set": self.name, "version": str(self.VERSION), **recipe}
+        text = json.dumps(everything, sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        super().__init__(data_dir=prepared_dir / f"{self.name}-{self.fingerprint}")
+
+    @abc.abstractmethod
+    def examples(self, split: str) -> Iterator[Example]:
+        """The examples of one split, in order; raises ``UserError`` at a bad source file."""
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.Image(shape=(None, None, 1)),
+            "id": tfds.features.Text(),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,  # written in the order of the source's own lists
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
+        return {split: self._generate_examples(split) for split in self.split_names}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+        num_classes = self.facts.num_classes
+        class_pixels = np.zeros(num_classes, np.int64)
+        class_images = np.zeros(num_classes, np.int64)
+        shapes = []
+        for index, example in enumerate(self.examples(split)):
+            label = example.label[example.label != self.facts.ignore_label]
+            # TFDS checks neither dtype nor values: a stray one would be trained on in silence.
+            assert example.label.dtype == np.uint8, example.label.dtype
+            assert not label.size or label.max() < num_classes, label.max()
+            pixels = np.bincount(label, minlength=num_classes)
+            class_pixels += pixels
+            class_images += pixels > 0
+            shapes.append(example.label.shape)
+            encoded = codec.encode_label(example.label)
+            yield index, {"image": example.image, "label": encoded, "id": example.id}
+        self.info.metadata[split] = {
+            "class_pixels": class_pixels.tolist(),
+            "class_images": class_images.tolist(),
+            "shapes": shapes,
+        }
+
+    def is_prepared(self) -> bool:
+        """Whether a whole set is there: TFDS's own check, without its warning where none is."""
+        return (Path(self.data_dir) / "dataset_info.json").is_file()
+
+    def prepare(self) -> None:
+        """Write the set, unless another process finishes it first.
+
+        Raises:
+          UserError: where the source is at fault, or the folder cannot be written.
+        """
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        tfds.disable_progress_bar()
+        try:
+            with tempfile.TemporaryDirectory() as unused, quiet:
+                self.download_and_prepare(file_format="array_record", download_dir=unused)
+        except OSError as error:
+            if not self.is_prepared():  # else another process was first and blocked our rename
+                raise UserError(
+                    f"cannot write the prepared set to {self.data_dir}: {error}; "
+                    "choose another folder with prepared_dir or $DROPCLASS_DATA"
+                ) from error
+        if not self.is_prepared():  # TFDS takes any folder that is there for a finished one
+            raise UserError(f"{self.data_dir} is not a whole prepared set: delete that folder")
+        self.info.read_from_directory(self.data_dir)
+
+    def source(self, split: str) -> PreparedSource:
+        """Random access to one split of the prepared set."""
+        skip = tfds.decode.SkipDecoding()
+        records = self.as_data_source(split, decoders={"image": skip, "label": skip})
+        shapes = np.array(self.info.metadata[split]["shapes"], np.int64).reshape(-1, 2)
+        return PreparedSource(records, shapes)
+
+    def counts(self, name: str) -> dict[str, np.ndarray]:
+        """``class_pixels`` or ``class_images`` of each split, int64 [K]."""
+        metadata = self.info.metadata
+        return {split: np.array(metadata[split][name], np.int64) for split in self.split_names}

@@ -1,0 +1,95 @@
+"""What is known of each data set before a pixel is read: class names, colours, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dropclass_jax.data import scenes
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The facts of a data set that do not depend on its pixels.
+
+    Attributes:
+      name: the name that ``dropclass_jax.data.load`` knows the set by.
+      classes: K class names; a label value is an index into them.
+      colors: K RGB colours, 0..255, for pictures of labels.
+      ignore_label: the label value that is never trained on and never scored.
+      class_weights: K weights for the cross-entropy, or None where the set has no customary ones.
+      mean: RGB mean that images are normalised with, on the 0..1 scale.
+      std: RGB standard deviation, on the 0..1 scale.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignore_label: int = 255
+    class_weights: tuple[float, ...] | None = None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes that are trained and scored."""
+        return len(self.classes)
+
+
+def _from_table(name: str, table: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:
+    return DatasetInfo(name, tuple(table), tuple(table.values()), **facts)
+
+
+# The 11 classes and colours of the SegNet tutorial (Badrinarayanan et al., TPAMI 2017). Its value
+# 11, void, becomes `ignore_label` when the set is prepared.
+CAMVID = _from_table(
+    "camvid",
+    {
+        "sky": (128, 128, 128),
+        "building": (128, 0, 0),
+        "pole": (192, 192, 128),
+        "road": (128, 64, 128),
+        "sidewalk": (60, 40, 222),
+        "tree": (128, 128, 0),
+        "sign": (192, 128, 128),
+        "fence": (64, 64, 128),
+        "car": (64, 0, 128),
+        "pedestrian": (64, 64, 0),
+        "bicyclist": (0, 128, 192),
+    },
+)
+
+STREETS = DatasetInfo("streets", tuple(scenes.CLASSES), tuple(map(tuple, scenes.COLORS)))
+
+# The 19 evaluated classes (Cordts et al., CVPR 2016) by train id. The weights are those HRNet's
+# segmentation code trains with (Wang et al., TPAMI 2020), which the DropClass paper follows.
+CITYSCAPES = _from_table(
+    "cityscapes",
+    {
+        "road": (128, 64, 128),
+        "sidewalk": (244, 35, 232),
+        "building": (70, 70, 70),
+        "wall": (102, 102, 156),
+        "fence": (190, 153, 153),
+        "pole": (153, 153, 153),
+        "traffic light": (250, 170, 30),
+        "traffic sign": (220, 220, 0),
+        "vegetation": (107, 142, 35),
+        "terrain": (152, 251, 152),
+        "sky": (70, 130, 180),
+        "person": (220, 20, 60),
+        "rider": (255, 0, 0),
+        "car": (0, 0, 142),
+        "truck": (0, 0, 70),
+        "bus": (0, 60, 100),
+        "train": (0, 80, 100),
+        "motorcycle": (0, 0, 230),
+        "bicycle": (119, 11, 32),
+    },
+    class_weights=(
+        *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
+        *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
+    ),
+)

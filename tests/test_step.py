@@ -1,0 +1,172 @@
+"""One step: eight devices equal one, randomness is of (seed, step, example), coefficients move."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dropclass_jax import parallel, schedules, state, step
+
+K, B, H, W = 5, 8, 16, 24
+ALPHA = 10.0
+COEFFICIENTS = step.Coefficients(
+    lambda_=schedules.ramp("linear", 1, 0, 10),
+    p=optax.constant_schedule(1.0),
+    alpha=optax.constant_schedule(ALPHA),
+)
+IMAGES = {"image_mean": jnp.array([0.4, 0.5, 0.6]), "image_std": jnp.array([0.2, 0.3, 0.25])}
+
+
+@pytest.fixture
+def batch():
+    """Uneven numbers of valid pixels a device, the first one's example ignored altogether."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, K, (B, H, W)).astype(np.uint8)
+    for row in range(B):
+        labels[row, : 2 * row] = 255
+    labels[0] = 255
+    return {"image": rng.integers(0, 256, (B, H, W, 3)).astype(np.uint8), "label": labels}
+
+
+def bound_step(model, draw, axis_name, class_weights=None):
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    bound = partial(
+        step.train_step,
+        model=model,
+        optimizer=optimizer,
+        learning_rate=optax.constant_schedule(0.1),
+        seed=3,
+        dropclass=(COEFFICIENTS, draw),
+        class_weights=class_weights,
+        axis_name=axis_name,
+        **IMAGES,
+    )
+    return bound, optimizer
+
+
+DRAWS = {
+    "batch": step.Draw(jnp.ones(K)),
+    "example": step.Draw(jnp.ones(K), per_example=True),
+    "present": step.Draw(jnp.ones(K), present_only=True),
+    "present in example": step.Draw(jnp.ones(K), per_example=True, present_only=True),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_eight_devices_equal_one(tiny, batch, draw):
+    """Loss terms, parameters (so gradients), batch statistics and momentum, after two steps."""
+    assert jax.local_device_count() == 8
+    weights = jnp.array([1.0, 2.0, 0.5, 1.0, 3.0])
+    with jax.enable_x64(True):
+        one, optimizer = bound_step(tiny(K), draw, None, weights)
+        variables = tiny(K).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+        variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
+        start = state.from_variables(variables, optimizer)
+        one = jax.jit(one)
+        many, _ = bound_step(tiny(K, axis_name=parallel.AXIS), draw, parallel.AXIS, weights)
+        many = parallel.pmap_step(many)
+
+        expected, got = start, jax.tree.map(jnp.array, start)  # the step takes its state's memory
+        for _ in range(2):
+            expected, expected_scalars = one(expected, batch)
+            got, got_scalars = many(got, parallel.shard(batch))
+        for path, value in jax.tree.leaves_with_path(expected):
+            ours = dict(jax.tree.leaves_with_path(got))[path]
+            np.testing.assert_allclose(
+                ours, value, rtol=1e-5, atol=1e-7, err_msg=jax.tree_util.keystr(path)
+            )
+        assert got_scalars.keys() == expected_scalars.keys()
+        for name, value in expected_scalars.items():
+            np.testing.assert_allclose(got_scalars[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_confusion_of_eight_devices_equals_one(tiny, batch):
+    model, sharded = tiny(K), tiny(K, axis_name=parallel.AXIS)
+    variables = model.init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+    evaluate = partial(step.eval_step, num_classes=K, **IMAGES)
+    one, predictions = jax.jit(partial(evaluate, model=model))(variables, batch)
+    many = parallel.pmap_eval(partial(evaluate, model=sharded, axis_name=parallel.AXIS))
+    counts, sharded_predictions = many(variables, parallel.shard(batch))
+    for head in ("plain", "drop"):
+        np.testing.assert_array_equal(counts[head], one[head])
+        np.testing.assert_array_equal(
+            parallel.unshard(sharded_predictions[head]), predictions[head]
+        )
+        assert one[head].sum() == (batch["label"] != 255).sum()
+
+
+class TestDraws:
+    def keep(self, draw, labels, number=0, seed=3, p=1.0):
+        return np.asarray(
+            step.draw_for_batch(draw, seed, jnp.asarray(number), jnp.asarray(p), labels)
+        )
+
+    def test_seed_and_step_decide(self, batch):
+        draw, labels = DRAWS["batch"], jnp.asarray(batch["label"])
+        masks = [self.keep(draw, labels, number) for number in range(40)]
+        again = [self.keep(draw, labels, number) for number in range(40)]
+        np.testing.assert_array_equal(masks, again)
+        assert len({tuple(mask) for mask in masks}) == K
+        other = [self.keep(draw, labels, number, seed=4) for number in range(40)]
+        assert (np.array(masks) != np.array(other)).any()
+
+    def test_only_what_is_present(self):
+        labels = jnp.asarray(np.array([[[1, 1]], [[3, 255]]], np.uint8))
+        for number in range(10):
+            batch = self.keep(DRAWS["present"], labels, number)
+            assert set(np.flatnonzero(batch == 0)) <= {1, 3}
+            rows = self.keep(DRAWS["present in example"], labels, number)
+            np.testing.assert_array_equal(np.argmin(rows, axis=1), [1, 3])
+
+    def test_a_row_does_not_depend_on_the_others(self, batch):
+        draw, labels = DRAWS["example"], jnp.asarray(batch["label"])
+        np.testing.assert_array_equal(self.keep(draw, labels)[:4], self.keep(draw, labels[:4]))
+
+
+def test_coefficients_follow_the_step(tiny, batch):
+    bound, optimizer = bound_step(tiny(K), DRAWS["batch"], None)
+    bound = jax.jit(bound)
+    variables = tiny(K).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+    current, seen = state.from_variables(variables, optimizer), []
+    for _ in range(3):
+        current, scalars = bound(current, batch)
+        seen.append(float(scalars["lambda"]))
+        expected = (
+            scalars["lambda"] * scalars["loss_plain"]
+            + (1 - scalars["lambda"]) * scalars["loss_drop"]
+            + ALPHA * scalars["suppression"]
+        )
+        np.testing.assert_allclose(scalars["loss"], expected, rtol=1e-5)
+        assert scalars["suppression"] > 0
+    np.testing.assert_allclose(seen, [1, 0.9, 0.8], rtol=1e-6)
+    assert bound._cache_size() == 1  # every draw and step runs the same compiled program
+
+
+def test_plain_training_is_the_same_path_without_the_method(tiny, batch):
+    plain = partial(
+        step.train_step,
+        model=tiny(K, dropclass=False),
+        optimizer=optax.sgd(0.1),
+        learning_rate=optax.constant_schedule(0.1),
+        seed=0,
+        dropclass=None,
+        **IMAGES,
+    )
+    variables = tiny(K, dropclass=False).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+    assert "refine" not in variables["params"]
+    after, scalars = jax.jit(plain)(state.from_variables(variables, optax.sgd(0.1)), batch)
+    assert scalars.keys() == {"loss", "loss_plain", "lr"}
+    assert scalars["loss"] == scalars["loss_plain"]
+    assert after.step == 1
+
+
+def test_a_batch_without_labels_leaves_finite_parameters(tiny, batch):
+    bound, optimizer = bound_step(tiny(K), DRAWS["batch"], None)
+    variables = tiny(K).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+    empty = {**batch, "label": np.full_like(batch["label"], 255)}
+    after, scalars = jax.jit(bound)(state.from_variables(variables, optimizer), empty)
+    assert np.isfinite(scalars["loss"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))

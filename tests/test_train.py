@@ -1,0 +1,259 @@
+"""The commands as their user runs them, on a network of two convolutions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dropclass_jax import checkpoint, evaluate, models, rundir, train
+from dropclass_jax.command import load_config
+from dropclass_jax.errors import UserError
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def config(prepared, tiny_backbone, monkeypatch):
+    """Twelve steps on a few small scenes."""
+    monkeypatch.setitem(models.BACKBONES, "tiny", tiny_backbone)
+    config = load_config("configs/streets.py:tiny")
+    config.data.prepared_dir = prepared
+    config.data.options.update(train=12, val=5, val_out=5)
+    config.augment.crop = (32, 48)
+    config.total_steps = 12
+    config.log_every = 2
+    config.eval.every_steps = 6
+    config.checkpoint.every_steps = 4
+    return config
+
+
+def records(workdir, kind):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in lines
+            if r["kind"] == kind]  # fmt: skip
+
+
+def test_a_run_from_config_to_report(config, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert train.train(config, workdir) == 0
+    shown = capsys.readouterr().out
+    assert "step 12/12  100%" in shown
+    for expected in ("traffic light", "mean IoU", "eta", "img/s", "λ"):
+        assert expected in shown
+
+    steps = records(workdir, "train")
+    assert [r["step"] for r in steps] == [2, 4, 6, 8, 10, 12]
+    assert {"loss", "loss_plain", "loss_drop", "suppression", "lr", "lambda", "p"} <= steps[
+        0
+    ].keys()
+    assert [(r["step"], r["split"], r["head"]) for r in records(workdir, "eval")] == [
+        *((step, split, head) for step, split in ((6, "val"), (12, "val"), (12, "val_out"))
+          for head in ("drop", "plain")),
+    ]  # fmt: skip
+
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert [(r["split"], r["head"]) for r in metrics["results"]] == [
+        ("val", "drop"), ("val", "plain"), ("val_out", "drop"), ("val_out", "plain"),
+    ]  # fmt: skip
+    for result in metrics["results"]:
+        assert result["images"] == 5  # none dropped: 5 is not a multiple of the batch
+        assert np.sum(result["confusion"]) == sum(result["pixels"])
+        present = [x for x in result["iou"] if x is not None]
+        np.testing.assert_allclose(result["mean_iou"], np.mean(present))
+    assert len((workdir / "metrics.csv").read_text().splitlines()) == 1 + 4 * 19
+    assert "<html" in (workdir / "report.html").read_text()
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_evaluate_gives_what_training_gave(config, tmp_path):
+    workdir = tmp_path / "run"
+    train.train(config, workdir)
+    before = json.loads((workdir / "metrics.json").read_text())
+    (workdir / "metrics.json").unlink()
+    content = evaluate.evaluate_run(workdir, splits=["val"])
+    expected = [r for r in before["results"] if r["split"] == "val"]
+    assert [r["confusion"] for r in content["results"]] == [r["confusion"] for r in expected]
+    with pytest.raises(UserError, match=r"no split 'test'; it has train, val, val_out"):
+        evaluate.evaluate_run(workdir, splits=["test"])
+
+
+def test_plain_training_has_one_head(config, tmp_path):
+    config.dropclass.enabled = False
+    train.train(config, tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {r["head"] for r in metrics["results"]} == {"plain"}
+    with pytest.raises(UserError, match="plain run and has no drop head"):
+        evaluate.evaluate_run(tmp_path / "run", heads=["drop"])
+
+
+def final_state(workdir):
+    """Every array of the last checkpoint, as saved."""
+    with checkpoint.manager(workdir) as checkpoints:
+        step = checkpoints.latest_step()
+        tree = checkpoints.restore(step, args=checkpoint.everything())["state"]
+    return step, tree
+
+
+def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch):
+    """Stopped by a signal between checkpoints, the run ends as one that was never stopped."""
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train.train(config, whole)
+
+    line = train.Progress.train
+
+    def interrupt(self, step, scalars):
+        line(self, step, scalars)
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, "train", interrupt)
+        assert train.train(config, stopped) == 128 + signal.SIGTERM
+    assert final_state(stopped)[0] == 6
+    assert train.train(config, stopped) == 0
+
+    (step, expected), (_, got) = final_state(whole), final_state(stopped)
+    assert step == 12
+    import jax
+
+    for path, value in jax.tree.leaves_with_path(expected):
+        other = dict(jax.tree.leaves_with_path(got))[path]
+        np.testing.assert_array_equal(other, value, err_msg=jax.tree_util.keystr(path))
+    assert records(stopped, "train") == records(whole, "train")
+    assert records(stopped, "eval") == records(whole, "eval")
+
+
+COMMAND = [sys.executable, "-m", "dropclass_jax.train", "--config=configs/streets.py"]
+
+
+def start(workdir, prepared, *options):
+    """The real command, with the real network on tiny crops, in a process of its own."""
+    settings = {
+        "data.prepared_dir": prepared,
+        "data.options.train": 12, "data.options.val": 5, "data.options.val_out": 5,
+        "augment.crop": "(32,32)", "eval.splits": "('val',)",
+        "batch_size": 2, "total_steps": 12, "log_every": 1, "checkpoint.every_steps": 3,
+    }  # fmt: skip
+    flags = [f"--config.{key}={value}" for key, value in settings.items()]
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [*COMMAND, f"--workdir={workdir}", *flags, *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_exactly(prepared, tmp_path):
+    """SIGKILL, which nobody can catch: at most the steps since the last checkpoint are lost."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(whole, prepared)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+
+    process = start(killed, prepared)
+    for line in process.stdout:
+        if line.startswith("step 8/12"):
+            break
+    process.kill()
+    process.communicate()
+    assert not (killed / "metrics.json").exists()
+    process = start(killed, prepared)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "continuing" in output
+    ours, theirs = (
+        json.loads((d / "metrics.json").read_text())["results"] for d in (killed, whole)
+    )
+    assert ours == theirs
+    assert records(killed, "train") == records(whole, "train")
+
+
+def test_another_config_s_workdir_is_refused(config, tmp_path):
+    rundir.claim(tmp_path, config, "data")
+    config.data.num_threads = 7  # changes nothing that is learned
+    rundir.claim(tmp_path, config, "data")
+    with pytest.raises(UserError, match="other data"):
+        rundir.claim(tmp_path, config, "other")
+    config.optim.lr = 0.5
+    config.total_steps = 13
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.05, is 0\.5; total_steps was 12, is 13"):
+        rundir.claim(tmp_path, config, "data")
+
+
+def test_a_folder_of_something_else_is_refused(config, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="holds no run"):
+        rundir.claim(tmp_path, config, "data")
+    with pytest.raises(UserError, match="cannot be written"):
+        rundir.claim(tmp_path / "thesis.tex" / "run", config, "data")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_size", 12, r"batch_size is a multiple of the 8 devices, not 12"),
+        ("total_steps", 0, r"total_steps is 1 or more, not 0"),
+        ("dropclass.p.end", 1.5, r"dropclass\.p\.end is 0 to 1, not 1\.5"),
+        ("dropclass.lambda_.shape", "square", r"lambda_\.shape is one of 'linear', .*not 'square'"),
+        ("dropclass.draw", "often", r"dropclass\.draw is one of 'uniform', .*not 'often'"),
+        ("dropclass.importance", "no", r"'shared' or 'position', not 'no'"),
+        ("model.name", "hrnet_w18_small_v3", r"did you mean hrnet_w18_small_v"),
+        ("model.init", "xavier", r"model\.init is one of he, reference, not 'xavier'"),
+        ("model.dtype", "float8", r"model\.dtype is one of 'float32', 'bfloat16', not 'float8'"),
+        ("optim.name", "lion", r"'sgd' or 'adamw', not 'lion'"),
+        ("loss.class_weights", "dataset", r"no customary class weights"),
+        ("eval.splits", ("dev",), r"no split 'dev'"),
+        ("data.name", "street", r"streets"),
+    ],
+)
+def test_bad_values_are_named_before_any_work(config, tmp_path, key, value, message):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_cannot_fit_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.parallel, "device_bytes", lambda: 1000)
+    with pytest.raises(UserError, match=r"a step of 8 crops of 32x48 needs .* GiB .* lower"):
+        train.train(config, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
+    config.optim.lr = 1e30
+    with pytest.raises(UserError, match=r"not finite at step .*loss_plain.*config.optim.lr"):
+        train.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/nowhere.py"], "configs/nowhere.py does not exist"),
+        (["--config=configs/streets.py", "--config.dropclass.alhpa=1"],
+         "unknown config key 'dropclass.alhpa'; did you mean dropclass.alpha?"),
+        (["--config=configs/streets.py", "--config.dropclass=1"], "'dropclass' is a section"),
+        (["--config=configs/camvid.py:hrnet_w18_small_v1,ful"], "unknown option 'ful'"),
+        (["--config=configs/streets.py", "--config.seed=one"], "could not convert|invalid literal"),
+        (["--config=configs/camvid.py", "--config.data.dir=/no/such/folder"], "/no/such/folder"),
+        (["--config=configs/streets.py", "again"], "unexpected argument 'again'"),
+    ],
+)  # fmt: skip
+def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
+    import re
+
+    result = subprocess.run(
+        [sys.executable, "-m", "dropclass_jax.train", *arguments, f"--workdir={tmp_path}/run"],
+        capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert re.search(message, errors[0])
+    assert "Traceback" not in result.stderr
