@@ -92,6 +92,8 @@ def crown(
 ) -> None:
     """A mass of leaves, dark below and lit above; `size` is its half width and half height."""
     x, y, z = centre
+    if not canvas.camera.sees(x, z, 1.3 * size[0]):
+        return
     blobs = min(12, max(2, int(190 / z)))
     draws = rng.standard_normal((blobs, 4))
     spread = np.minimum(np.maximum(0.42 * draws[np.argsort(draws[:, 1]), :2], -0.85), 0.85)

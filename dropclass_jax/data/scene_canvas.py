@@ -38,8 +38,8 @@ IGNORED = 255
 
 SHIFT = 3  # sub-pixel bits of the polygon coordinates given to cv2
 NEAREST = 0.7  # metres; what lies nearer, or behind the camera, is moved here along its own line
-# Signs of a box's corners, back left, back right, front right, front left: across, along.
-FOOT = np.array([[-1.0, 1, 1, -1], [-1, -1, 1, 1]])
+# A box's corners, across and along its heading: back left, back right, front right, front left.
+FOOT = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ class Camera:
         columns = np.arange(0, self.width, step, dtype=np.float32)[None, :] + middle
         columns -= np.float32(self.centre)
         return first, columns * (z / np.float32(self.focal)) - np.float32(self.bend) * z * z, z
+
+    def sees(self, x: float, z: float, reach: float = 0.0) -> bool:
+        """Whether anything within `reach` metres of x, at distance z, is between the side edges."""
+        column, _, scale = self.spot(x, 0.0, z)
+        return -reach * scale < column < self.width + reach * scale
 
     def half_view(self, z: float) -> float:
         """How far to the side, in metres, the camera surely sees at distance z."""
@@ -217,9 +222,10 @@ def child(rng: np.random.Generator) -> np.random.Generator:
 
 def choose(rng: np.random.Generator, colors, spread: float = 14.0) -> np.ndarray:
     """One of the colours, a little off."""
-    off = rng.standard_normal(4)
-    color = colors[int(rng.integers(len(colors)))] + spread * (0.5 * off[:3] + off[3])
-    return np.minimum(np.maximum(color, 8.0), 250.0)
+    *tints, light = rng.standard_normal(4).tolist()
+    color = colors[int(rng.integers(len(colors)))]
+    off = [c + spread * (0.5 * tint + light) for c, tint in zip(color, tints, strict=True)]
+    return np.array([min(max(c, 8.0), 250.0) for c in off])
 
 
 def upright(x: float, y: float, z: float, points) -> np.ndarray:
@@ -258,14 +264,16 @@ def prism(
     each: from outside, bottom left, bottom right, top right, top left.
     """
     cos, sin = math.cos(turn), math.sin(turn)
-    corners = np.empty((2, 4, 3))
-    for level in range(2):
-        width, length = size if level == 0 or top_size is None else top_size
-        across = 0.5 * width * FOOT[0]
-        along = 0.5 * length * FOOT[1] + (top_shift if level else 0.0)
-        corners[level, :, 0] = centre[0] + across * cos + along * sin
-        corners[level, :, 1] = levels[level]
-        corners[level, :, 2] = centre[1] - across * sin + along * cos
+    corners = []
+    for y, (width, length), shift in (
+        (levels[0], size, 0.0),
+        (levels[1], top_size or size, top_shift),
+    ):
+        for across, along in FOOT:
+            across, along = 0.5 * width * across, 0.5 * length * along + shift
+            corners.append(centre[0] + across * cos + along * sin)
+            corners += [y, centre[1] - across * sin + along * cos]
+    corners = np.array(corners).reshape(2, 4, 3)
     pixels = fixed_point(canvas.camera.project(corners))
     if canvas.camera.eye > levels[1]:
         up = shade(canvas, color, centre[1], normal=(0.0, 1.0, 0.0))

@@ -30,6 +30,7 @@ MOTTLE[: sc.BICYCLE + 1] = [
 # fmt: on
 
 
+DISTANCES = np.geomspace(2.5, 220, 14)  # metres; where lines along the street may bend
 ROUGHNESS = np.full(256, 0.028, np.float32)  # of the ground, by class
 ROUGHNESS[sc.TERRAIN] = 0.1
 
@@ -93,28 +94,39 @@ def enlarge(small: np.ndarray, large: np.ndarray) -> None:
     large[:] = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)[:height, :width]
 
 
+def rgb(gray: np.ndarray) -> np.ndarray:
+    """A map `[h, w]` three times over, `[h, 3 w]`, as the channels of a picture lie in memory."""
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB).reshape(gray.shape[0], -1)
+
+
+def row(color, width: int) -> np.ndarray:
+    """A row of one colour, float32 `[3 w]`."""
+    return np.tile(np.asarray(color, np.float32), width)
+
+
 def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     """A vertical gradient with clouds, down to a little below the horizon."""
     light, width = canvas.light, canvas.camera.width // STEP
     rows = int(canvas.camera.horizon) // STEP + 2
-    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None] ** 1.3
+    down = np.linspace(0, 1, rows, dtype=np.float32)[:, None] ** 1.3
     top, low = np.float32(light.sky_top), np.float32(light.sky_low)
-    sky = top + down * (low - top)
     noise = smooth_noise(rng, (rows, width), (5, 7))
     noise += 0.5 * smooth_noise(rng, (rows, width), (12, 16))
-    cloud = np.clip(noise * 0.5 + (light.clouds - 0.35), 0, 1)[..., None] * np.float32(0.75)
+    cloud = rgb(np.clip(noise * 0.5 + (light.clouds - 0.35), 0, 1) * np.float32(0.75))
     white = np.minimum(0.5 * low + 0.15 * top + 88, 250)
-    enlarge(sky + cloud * (white - sky), canvas.image[: STEP * rows])
+    sky = row(top, width) + down * row(low - top, width)
+    sky += cloud * (row(white, width) - sky)
+    enlarge(sky.reshape(rows, width, 3), canvas.image[: STEP * rows])
     canvas.label[: STEP * rows] = sc.SKY
 
 
 def strip(left: float, right: float) -> np.ndarray:
     """The ground between two lines along the street, as a polygon `[2 N, 3]`."""
-    z = np.geomspace(2.5, 220, 14)
-    side = np.stack([np.full(14, left), np.zeros(14), z], -1)
-    other = side[::-1].copy()
-    other[:, 0] = right
-    return np.concatenate([side, other])
+    n = len(DISTANCES)
+    polygon = np.zeros((2 * n, 3))
+    polygon[:n, 0], polygon[n:, 0] = left, right
+    polygon[:n, 2], polygon[n:, 2] = DISTANCES, DISTANCES[::-1]
+    return polygon
 
 
 def bars(left, right, near, far) -> np.ndarray:
@@ -195,20 +207,23 @@ def light_ground(
     """
     light = canvas.light
     first, x, z = canvas.camera.ground(STEP)
-    size = (x.shape[1], x.shape[0])
-    color = cv2.resize(canvas.image[first:], size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    height, width = x.shape
+    color = cv2.resize(canvas.image[first:], (width, height), interpolation=cv2.INTER_AREA)
+    color = color.astype(np.float32).reshape(height, -1)  # [h, 3 w], as all below
     tile = cv2.resize(rng.standard_normal((24, 24), dtype=np.float32), (96, 96))
     ahead = np.ascontiguousarray(np.broadcast_to(z * 6, x.shape))
     grain = cv2.remap(tile, x * 9, ahead, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    grain *= ROUGHNESS[canvas.label[first::STEP, ::STEP]]
+    grain *= cv2.LUT(canvas.label[first::STEP, ::STEP], ROUGHNESS)
     grain += 1 + 0.025 * smooth_noise(rng, x.shape, (5, 8))
-    lit = shadows(canvas, footprints, house_edge)[first // STEP :, :, None]
-    color *= grain[..., None]
-    color *= np.float32(light.ambient) + lit * (np.float32(light.direct) * light.sun[1])
-    keep = np.exp(-z / np.float32(light.haze))[..., None]
+    lit = rgb(shadows(canvas, footprints, house_edge)[first // STEP :])
+    lit *= row(light.direct, width) * np.float32(light.sun[1])
+    lit += row(light.ambient, width)
+    color *= rgb(grain)
+    color *= lit
+    keep = np.exp(-z / np.float32(light.haze))
     color *= keep
-    color += (1 - keep) * np.float32(light.sky_low)
-    enlarge(color, canvas.image[first:])
+    color += (1 - keep) * row(light.sky_low, width)
+    enlarge(color.reshape(height, width, 3), canvas.image[first:])
 
 
 def shadows(
@@ -237,23 +252,26 @@ def develop(canvas: Canvas, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     """The finished picture and label map, `STEP` times smaller than the canvas."""
     height, width = canvas.camera.height // STEP, canvas.camera.width // STEP
     image = cv2.resize(canvas.image, (width, height), interpolation=cv2.INTER_AREA)
-    image = image.astype(np.float32)
+    image = image.astype(np.float32).reshape(height, -1)  # [H, 3 W], as all below
     label = np.ascontiguousarray(canvas.label[STEP // 2 :: STEP, STEP // 2 :: STEP])
     gain = 0.7 * smooth_noise(rng, (height, width), (height // 4, width // 4))
     gain += uniform_noise(rng, (height, width), 0.5)
-    gain *= MOTTLE[label]
+    gain *= cv2.LUT(label, MOTTLE)
     y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
     gain += 1.0 - 0.1 * (x[None, :] ** 2 + y[:, None] ** 2)  # vignette
-    image *= gain[..., None]
+    image *= rgb(gain)
     contrast, exposure = rng.uniform(0.98, 1.16), rng.uniform(0.96, 1.2)
     balance = exposure * rng.normal(1, 0.018, 3)
-    image *= np.float32(contrast * balance)
-    image += np.float32(128 * (1 - contrast) * balance + 0.5)
+    image *= row(contrast * balance, width)
+    image += row(128 * (1 - contrast) * balance + 0.5, width)
     image += uniform_noise(rng, image.shape, rng.uniform(1.2, 3.8))
-    return np.clip(image, 0, 255, out=image).astype(np.uint8), label
+    image = np.clip(image, 0, 255, out=image).astype(np.uint8)
+    return image.reshape(height, width, 3), label
 
 
 def uniform_noise(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
     """Noise float32 of mean 0, in 256 steps: a tenth of the time of normal noise."""
-    steps = (np.arange(256, dtype=np.float32) - 127.5) * np.float32(deviation / 73.9)
-    return steps[rng.integers(0, 256, shape, dtype=np.uint8)]
+    noise = rng.integers(0, 256, shape, dtype=np.uint8).astype(np.float32)
+    noise -= 127.5
+    noise *= deviation / 73.9
+    return noise

@@ -76,8 +76,8 @@ def car(canvas: Canvas, rng: np.random.Generator, x: float, z: float, turn: floa
             wheels(canvas, quad, (0.2, 0.8), 0.33, floor, sc.CAR)
             continue
         lamps(canvas, quad, name, 0.55, 0.2, 0.26)
-        decal(canvas, quad, ((0.0, 1.0, 0.0, 0.2),), paint * 0.35)
         if z < 30:
+            decal(canvas, quad, ((0.0, 1.0, 0.0, 0.2),), paint * 0.35)
             decal(canvas, quad, ((0.36, 0.64, 0.26, 0.46),), (225, 225, 215))
 
 

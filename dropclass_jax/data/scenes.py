@@ -17,7 +17,7 @@ from dropclass_jax.data import scene_canvas as sc
 from dropclass_jax.data import scene_figures as figures
 from dropclass_jax.data import scene_ground as ground
 from dropclass_jax.data import scene_vehicles as vehicles
-from dropclass_jax.data.scene_canvas import Canvas, child
+from dropclass_jax.data.scene_canvas import Canvas, child, seed_of
 from dropclass_jax.data.scene_plan import SIZES, Scene, Thing, plan_scene
 from dropclass_jax.errors import UserError
 
@@ -88,10 +88,13 @@ def paint_fronts(canvas: Canvas, scene: Scene, rng: np.random.Generator) -> None
                 far = barrier.z + barrier.options["length"]
                 if barrier.z - 3 < z + length and z < far + 3:
                     green = barrier.place == "lawn"
-            blocks.append((z, x, length, low if green else tall, green, child(parts)))
+            seed = seed_of(parts)
+            if scene.camera.sees(x, z + length):
+                blocks.append((z, x, length, low if green else tall, green, seed))
             z += length
-    for z, x, length, height, green, parts in sorted(blocks, key=lambda block: -block[0]):
-        (backdrop.bushes if green else backdrop.building)(canvas, parts, x, z, length, height)
+    for z, x, length, height, green, seed in sorted(blocks, key=lambda block: -block[0]):
+        paint = backdrop.bushes if green else backdrop.building
+        paint(canvas, np.random.default_rng(seed), x, z, length, height)
 
 
 def paint_wires(canvas: Canvas, scene: Scene) -> None:
