@@ -20,10 +20,10 @@ def get_config(variant: str = "hrnet_w18_small_v1"):
     config.data.options.resolution = 1.0 if full else 0.5
     config.augment.crop = (360, 480) if full else (180, 240)
     config.model.name = model
-    config.model.bn_momentum = 0.9  # 700 steps are too few for 0.99
+    config.model.bn_momentum = 0.9  # 500 steps are too few for 0.99
     config.optim.lr = 0.05
     config.batch_size = 8
-    config.total_steps = 10_000 if full else 700
-    config.eval.every_steps = 1_000 if full else 350
+    config.total_steps = 10_000 if full else 500
+    config.eval.every_steps = 1_000 if full else 250
     config.checkpoint.every_steps = 500 if full else 100
     return config

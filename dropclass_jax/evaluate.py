@@ -6,10 +6,11 @@ python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class Evaluation(NamedTuple):
     Attributes:
       confusions: ``{head: [K, K] int64}``.
       images: how many were scored.
-      samples: the first few examples: ``image``, ``label``, ``prediction`` and ``id``.
+      samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
     """
 
     confusions: dict[str, np.ndarray]
@@ -56,7 +57,7 @@ def evaluate_batches(
     eval_step: Callable[..., Any],
     variables: Any,
     batches: Iterable[Mapping[str, Any]],
-    num_samples: int = NUM_SAMPLES,
+    sample_at: Collection[int] = (),
 ) -> Evaluation:
     """Count every batch of a split into one confusion matrix a head.
 
@@ -64,8 +65,8 @@ def evaluate_batches(
       eval_step: from ``parallel.pmap_eval``.
       variables: the model's, one replica.
       batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped.
-      num_samples: how many of the first examples to keep as pictures, with the predictions of the
-        model's own head: ``drop`` where there is one.
+      sample_at: positions of the examples to keep as pictures, with the predictions of the model's
+        own head: ``drop`` where there is one.
     """
     confusions: dict[str, np.ndarray] = {}
     images, samples = 0, []
@@ -74,17 +75,20 @@ def evaluate_batches(
         counts, predictions = eval_step(variables, arrays)
         for head, count in counts.items():
             confusions[head] = confusions.get(head, 0) + np.asarray(count, np.int64)
-        images += int(np.sum(batch["valid"]))
-        if len(samples) < num_samples:
+        rows = [row for row in np.flatnonzero(batch["valid"]) if images + row in sample_at]
+        if rows:
             predicted = parallel.unshard(predictions.get("drop", predictions["plain"]))
-            samples += _samples(batch, np.asarray(predicted))
-    return Evaluation(confusions, images, samples[:num_samples])
+            samples += _samples(batch, np.asarray(predicted), rows)
+        images += int(np.sum(batch["valid"]))
+    return Evaluation(confusions, images, samples)
 
 
-def _samples(batch: Mapping[str, Any], predicted: np.ndarray) -> list[dict[str, Any]]:
-    """The valid examples of a batch at their own sizes."""
+def _samples(
+    batch: Mapping[str, Any], predicted: np.ndarray, rows: Iterable[int]
+) -> list[dict[str, Any]]:
+    """Some examples of a batch at their own sizes."""
     samples = []
-    for i in np.flatnonzero(batch["valid"]):
+    for i in rows:
         height, width = batch["size"][i]
         sample = {
             "image": batch["image"][i],
@@ -104,7 +108,7 @@ def evaluate_split(
     batch_size: int,
     num_samples: int = NUM_SAMPLES,
 ) -> Evaluation:
-    """``evaluate_batches`` over a split of a data set.
+    """``evaluate_batches`` over a split of a data set, with samples from all over it.
 
     Raises:
       UserError: the data set has no such split.
@@ -114,8 +118,11 @@ def evaluate_split(
             f"data set {dataset.info.name} has no split {split!r}; it has "
             f"{', '.join(dataset.splits)}"
         )
-    batches = pipeline.eval_iterator(dataset.splits[split], batch_size=batch_size)
-    return evaluate_batches(eval_step, variables, batches, num_samples)
+    source = dataset.splits[split]
+    batches = pipeline.eval_iterator(source, batch_size=batch_size)
+    # Neighbours in a split are often neighbours in a video, and look the same.
+    sample_at = {int(i) for i in np.linspace(0, len(source) - 1, num_samples)}
+    return evaluate_batches(eval_step, variables, batches, sample_at)
 
 
 def result_entries(
@@ -217,7 +224,7 @@ def device_name() -> str:
     """``'4 x NVIDIA H100'``: how many devices, and their kind."""
     kind = jax.devices()[0].device_kind
     if jax.default_backend() == "cpu":
-        kind = f"CPU ({platform.machine()})"
+        kind = f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
     return f"{jax.device_count()} x {kind}"
 
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from dropclass_jax.data import scene_ground
-from dropclass_jax.data.scene_canvas import Canvas
-from dropclass_jax.data.scene_plan import RULES, plan_scene
 from dropclass_jax.data.scenes import CLASSES, COLORS, draw_scene
+from dropclass_jax.data.scenes import ground as scene_ground
+from dropclass_jax.data.scenes.canvas import Canvas
+from dropclass_jax.data.scenes.plan import RULES, plan_scene
 from dropclass_jax.errors import UserError
 
 SCENES = 100  # drawn once in context and once, from the same generators, out of it

@@ -2,7 +2,7 @@
 
 Every function paints one vehicle that stands at `(x, z)`, in metres, heading `turn` radians off the
 camera's own heading, and knows nothing of its surroundings: what stands where is decided in
-`scene_plan`. The large ones share their paint, so that colour alone does not tell them apart.
+`plan`. The large ones share their paint, so that colour alone does not tell them apart.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from dropclass_jax.data import scene_canvas as sc
-from dropclass_jax.data.scene_canvas import Canvas, choose, decal, fill, on_face, prism, stroke
+from dropclass_jax.data.scenes import canvas as sc
+from dropclass_jax.data.scenes.canvas import Canvas, choose, decal, fill, on_face, prism, stroke
 
 # fmt: off
 CAR_PAINT = [

@@ -1,6 +1,6 @@
 """The generated data set `streets`: street scenes with Cityscapes' classes, skew and context bias.
 
-Rare classes stand in their usual surroundings with probability `in_context` (`scene_plan.RULES`
+Rare classes stand in their usual surroundings with probability `in_context` (`plan.RULES`
 says where), and look the same elsewhere: a model may learn the object or the shortcut, and a
 split drawn with `in_context=0` tells which of the two it learned.
 """
@@ -12,13 +12,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from dropclass_jax.data import scene_backdrop as backdrop
-from dropclass_jax.data import scene_canvas as sc
-from dropclass_jax.data import scene_figures as figures
-from dropclass_jax.data import scene_ground as ground
-from dropclass_jax.data import scene_vehicles as vehicles
-from dropclass_jax.data.scene_canvas import Canvas, child, seed_of
-from dropclass_jax.data.scene_plan import SIZES, Scene, Thing, plan_scene
+from dropclass_jax.data.scenes import backdrop, figures, ground, vehicles
+from dropclass_jax.data.scenes import canvas as sc
+from dropclass_jax.data.scenes.canvas import Canvas, child, seed_of
+from dropclass_jax.data.scenes.plan import SIZES, Scene, Thing, plan_scene
 from dropclass_jax.errors import UserError
 
 # fmt: off

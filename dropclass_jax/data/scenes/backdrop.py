@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from dropclass_jax.data import scene_canvas as sc
-from dropclass_jax.data.scene_canvas import (
+from dropclass_jax.data.scenes import canvas as sc
+from dropclass_jax.data.scenes.canvas import (
     Canvas,
     choose,
     decal,
@@ -18,7 +18,7 @@ from dropclass_jax.data.scene_canvas import (
     seed_of,
     stroke,
 )
-from dropclass_jax.data.scene_vehicles import LARGE_PAINT
+from dropclass_jax.data.scenes.vehicles import LARGE_PAINT
 
 # fmt: off
 PLASTER = [

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dropclass_jax.data.scene_canvas import Camera, Light, child, seed_of
-from dropclass_jax.data.scene_ground import draw_light
+from dropclass_jax.data.scenes.canvas import Camera, Light, child, seed_of
+from dropclass_jax.data.scenes.ground import draw_light
 
 
 @dataclass(frozen=True)

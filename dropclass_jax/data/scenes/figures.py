@@ -1,7 +1,7 @@
 """People, two-wheelers, signs, lights and poles of the `streets` scenes, one function each.
 
 Every function paints one flat figure that stands at `(x, z)`, in metres (some at a height `y`), and
-knows nothing of its surroundings: what stands where is decided in `scene_plan`. Looks overlap
+knows nothing of its surroundings: what stands where is decided in `plan`. Looks overlap
 where classes are easily confused: a cap looks like a helmet, both two-wheelers share their paint.
 """
 
@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from dropclass_jax.data import scene_canvas as sc
-from dropclass_jax.data.scene_canvas import Canvas, choose, discs, fill, outline, stroke, upright
-from dropclass_jax.data.scene_vehicles import CAR_PAINT, TYRE
+from dropclass_jax.data.scenes import canvas as sc
+from dropclass_jax.data.scenes.canvas import Canvas, choose, discs, fill, outline, stroke, upright
+from dropclass_jax.data.scenes.vehicles import CAR_PAINT, TYRE
 
 # fmt: off
 CLOTHES = [

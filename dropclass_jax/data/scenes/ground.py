@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dropclass_jax.data import scene_canvas as sc
-from dropclass_jax.data.scene_canvas import Canvas, Light, choose
+from dropclass_jax.data.scenes import canvas as sc
+from dropclass_jax.data.scenes.canvas import Canvas, Light, choose
 
 # What can cover the ground: colour and class. Rails and bus lanes are road to the label map.
 SURFACES = {
@@ -37,7 +37,7 @@ ROUGHNESS[sc.TERRAIN] = 0.1
 
 @dataclass(frozen=True)
 class Mood:
-    """A kind of light; see `scene_canvas.Light`."""
+    """A kind of light; see `canvas.Light`."""
 
     name: str
     share: float

@@ -1,0 +1,97 @@
+"""What the README shows works as it stands."""
+
+import re
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dropclass_jax import dropclass, objective
+from dropclass_jax.command import flatten, load_config
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_loop_for_one_s_own_network():
+    """The block, given a network and data: its loss falls at a fixed moment of training."""
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(block.strip().splitlines()) <= 18
+    keys = jax.random.split(jax.random.key(0), 5)
+    images = jax.random.normal(keys[0], (2, 16, 16, 3))
+    start = {
+        "backbone": jax.random.normal(keys[1], (3, 8)),
+        "head": jax.random.normal(keys[2], (8, 4)),
+        "refine": jax.random.normal(keys[3], (8, 8)) * 0.5,
+    }
+    names = {
+        "jax": jax,
+        "jnp": jnp,
+        "backbone": lambda params, x: jnp.tanh(x[:, ::4, ::4] @ params["backbone"]),
+        "normalize": lambda x: x / jnp.sqrt(jnp.mean(x**2) + 1e-5),
+        "update": lambda p, g: jax.tree.map(lambda a, b: a - 0.1 * b, p, g),
+        "params": start,
+        "images": images,
+        "labels": jnp.argmax(jax.nn.one_hot(images[..., 0] > 0, 4, axis=-1), -1),
+        "num_steps": 20,
+        "num_classes": 4,
+        "key": keys[4],
+    }
+    exec(block, names)
+
+    def at_half(params):
+        keep = dropclass.keep_all(4)
+        return names["loss"](params, images, names["labels"], keep, 0.5)
+
+    assert at_half(names["params"]) < 0.7 * at_half(start)
+
+
+def linen_head(kernel):
+    module = nn.Dense(kernel.shape[1], use_bias=False)
+    return lambda x: module.apply({"params": {"kernel": kernel}}, x)
+
+
+def nnx_head(kernel):
+    module = nnx.Linear(*kernel.shape, use_bias=False, rngs=nnx.Rngs(0))
+    module.kernel[...] = kernel
+    return module
+
+
+@pytest.mark.parametrize("make_head", [linen_head, nnx_head])
+def test_any_head_will_do(make_head):
+    features = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))
+    kernel = jax.random.normal(jax.random.key(1), (6, 5))
+    keep = jnp.ones(5).at[2].set(0)
+    head = make_head(kernel)
+    expected = dropclass.average_features(features, lambda x: x @ kernel, keep)
+    np.testing.assert_allclose(
+        dropclass.average_features(features, head, keep), expected, atol=1e-6
+    )
+    shared = dropclass.average_features_shared(features, dropclass.shared_importance(head, 6), keep)
+    np.testing.assert_allclose(shared, expected, atol=1e-6)
+    labels = jnp.zeros((2, 12, 16), jnp.uint8)
+    terms = objective.loss_terms(
+        {"logits": head(features), "logits_drop": head(shared)}, labels, keep
+    )
+    assert np.isfinite(objective.total(terms, 0.5))
+
+
+def test_the_options_it_lists_exist():
+    table = README.split("## Options")[1].split("##")[0]
+    known = dict(flatten(load_config("configs/base.py")))
+    for row in re.findall(r"^\| `([^|]*)` \|", table, flags=re.MULTILINE):
+        for key in re.split("`, `", row):
+            prefix, _, names = key.partition(".{")
+            keys = [f"{prefix}.{name}" for name in names.rstrip("}").split(",")] if names else [key]
+            assert not set(keys) - known.keys()
+
+
+def test_the_files_it_names_exist():
+    root = Path(__file__).parent.parent
+    for name in re.findall(
+        r"`((?:launch|configs|dropclass_jax|tests|results)/[\w./]+\w)`?", README
+    ):
+        assert (root / name).exists(), name
