@@ -53,10 +53,10 @@ if [ "$(cat .venv/installed 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi
 echo "installing into .venv for $accelerator ($("$python" --version)) ..."
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade pip
 packages=(--editable ".${extra:+[$extra]}")
 if [ "$accelerator" != cpu ]; then
   packages+=("$(sed -n "s/^jax\([><=].*\)/jax[$accelerator]\1/p" requirements.txt)")
 fi
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "${packages[@]}"
+.venv/bin/python -m pip install -qq --disable-pip-version-check "${packages[@]}"
 echo "$stamp" >.venv/installed

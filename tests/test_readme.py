@@ -35,7 +35,7 @@ def test_the_loop_for_one_s_own_network():
         "update": lambda p, g: jax.tree.map(lambda a, b: a - 0.1 * b, p, g),
         "params": start,
         "images": images,
-        "labels": jnp.argmax(jax.nn.one_hot(images[..., 0] > 0, 4, axis=-1), -1),
+        "labels": jnp.where(images[..., 0] > 0, 2, 0),
         "num_steps": 20,
         "num_classes": 4,
         "key": keys[4],
