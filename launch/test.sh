@@ -10,4 +10,5 @@ bash launch/install.sh test
 .venv/bin/ruff format --check .
 # Tests check numbers on the CPU, whatever else the machine has; `-m gpu` asks for the rest.
 case "$*" in *gpu*) ;; *) export JAX_PLATFORMS=cpu ;; esac
-exec .venv/bin/python -m pytest "$@"
+# A worker a core: XLA compiles on one core at a time, and compiling is most of the tests' time.
+exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"
