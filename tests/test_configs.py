@@ -35,8 +35,10 @@ def test_config_builds_and_takes_a_step(spec):
     batch = {"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.zeros((8, 32, 32), np.uint8)}
     step = parallel.pmap_step(built.train_step).lower(before, parallel.shard(batch))
     after, scalars = step.compile(compiler_options=QUICKLY)(before, parallel.shard(batch))
-    # A network of zeros knows nothing: the loss is that of a fair guess.
+    # A network of zeros knows nothing: the loss is that of a fair guess. Unoptimised code sums a
+    # device's 32 x 32 equal values one after the other, each time rounding to float32.
     num_classes = FACTS[config.data.name].num_classes
-    np.testing.assert_allclose(scalars["loss"], np.log(num_classes), rtol=1e-5)
+    rounding = 32 * 32 * np.finfo(np.float32).eps / 2
+    np.testing.assert_allclose(scalars["loss"], np.log(num_classes), rtol=rounding)
     assert after.step == 1
     assert np.abs(after.params["classifier"]["bias"]).max() > 0
