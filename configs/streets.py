@@ -15,10 +15,11 @@ def get_config(model: str = "hrnet_w18_small_v1"):
     config.augment.crop = (128, 256)
     config.model.name = model
     config.model.bn_momentum = 0.9
-    config.optim.lr = 0.05
+    # From scratch, and in so few steps, AdamW learns more than the reference's SGD: see RESULTS.md.
+    config.optim.update(name="adamw", lr=0.003, weight_decay=0.01)
     config.batch_size = 8
-    config.total_steps = 500
-    config.eval.every_steps = 250
+    config.total_steps = 450
+    config.eval.every_steps = 225
     config.eval.splits = ("val", "val_out")
     config.checkpoint.every_steps = 100
     return config

@@ -43,7 +43,7 @@ class Progress:
         self._enabled = enabled
         self._live = sys.stdout.isatty()
         if enabled:
-            rundir.forget_after(workdir, step)
+            rundir.forget_after(workdir, step, total_steps)
             # Events past this step, of a start that was killed, are hidden by TensorBoard.
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self.restart_clock(step)

@@ -82,8 +82,11 @@ def append_record(workdir: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(finite(record)) + "\n")
 
 
-def forget_after(workdir: Path, step: int) -> None:
-    """Drop the records past a step: a run that continues there will write them again."""
+def forget_after(workdir: Path, step: int, total_steps: int) -> None:
+    """Drop the records that a run which continues at ``step`` will write again.
+
+    Those are all past it, and the final evaluation, which comes after the last checkpoint.
+    """
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return
@@ -93,7 +96,8 @@ def forget_after(workdir: Path, step: int) -> None:
             record = json.loads(line)
         except ValueError:  # the line that a kill cut short
             continue
-        if record["step"] <= step:
+        final = record["kind"] == "eval" and record["step"] == total_steps
+        if record["step"] <= step and not final:
             kept.append(line + "\n")
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(kept))

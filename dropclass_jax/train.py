@@ -92,11 +92,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
                 scalars = {name: float(value) for name, value in scalars.items()}
                 _check_finite(scalars, step, workdir)
                 progress.train(step, scalars)
-            if step % config.checkpoint.every_steps == 0 or step == config.total_steps:
-                checkpoint.save(checkpoints, current, batches)
+            # Evaluate before saving: a run that is killed in between does both again, in order.
             if step % config.eval.every_steps == 0 and step < config.total_steps:
                 _evaluate(config, dataset, eval_step, current, progress, config.eval.splits[:1])
                 progress.restart_clock(step)
+            if step % config.checkpoint.every_steps == 0 or step == config.total_steps:
+                checkpoint.save(checkpoints, current, batches)
         if received:
             checkpoint.save(checkpoints, current, batches)
     if received:

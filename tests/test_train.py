@@ -72,6 +72,19 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
     assert list((workdir / "tensorboard").iterdir())
 
 
+def test_a_finished_run_is_not_trained_again(config, tmp_path, capsys):
+    """The same command evaluates and reports once more, and its history stays as it was."""
+    workdir = tmp_path / "run"
+    train.train(config, workdir)
+    history = records(workdir, "train"), records(workdir, "eval")
+    with open(workdir / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "tr')  # as a kill leaves it
+    capsys.readouterr()
+    assert train.train(config, workdir) == 0
+    assert (records(workdir, "train"), records(workdir, "eval")) == history
+    assert "step 12/12" not in capsys.readouterr().out
+
+
 def test_evaluate_gives_what_training_gave(config, tmp_path):
     workdir = tmp_path / "run"
     train.train(config, workdir)
@@ -183,7 +196,7 @@ def test_another_config_s_workdir_is_refused(config, tmp_path):
         rundir.claim(tmp_path, config, "other")
     config.optim.lr = 0.5
     config.total_steps = 13
-    with pytest.raises(UserError, match=r"optim\.lr was 0\.05, is 0\.5; total_steps was 12, is 13"):
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.003, is 0\.5; total_steps was 12, is 13"):
         rundir.claim(tmp_path, config, "data")
 
 

@@ -169,9 +169,14 @@ class CamVid(SegmentationBuilder, skip_registration=True):
           UserError: at a missing folder, list or file, or a resolution outside (0, 1].
         """
         if source_dir is None:
-            raise UserError("camvid needs source_dir: the folder with train.txt and val.txt")
+            raise UserError(
+                "camvid needs its folder, the one with train.txt and val.txt: give it as "
+                "--config.data.dir (source_dir)"
+            )
         if not source_dir.is_dir():
-            raise UserError(f"source_dir {source_dir} is not a folder: name CamVid's, as unpacked")
+            raise UserError(
+                f"{source_dir} is not a folder: give CamVid's as --config.data.dir (source_dir)"
+            )
         if not 0 < resolution <= 1:
             raise UserError(f"resolution {resolution}: want a factor above 0 and at most 1")
         self._resolution = Fraction(resolution).limit_denominator(1000)

@@ -60,7 +60,9 @@ class Streets(SegmentationBuilder, skip_registration=True):
           UserError: at a source_dir, or a size, seed or probability out of its range.
         """
         if source_dir is not None:
-            raise UserError(f"streets is drawn, not read: leave out source_dir ({source_dir})")
+            raise UserError(
+                f"streets is drawn, not read: leave out --config.data.dir ({source_dir})"
+            )
         sizes = {"train": train, "val": val, "val_out": val_out, "height": height, "width": width}
         for name, size in sizes.items():
             least = 16 if name in ("height", "width") else 1
