@@ -3,7 +3,8 @@
     python -m dropclass_jax.train --config=configs/camvid.py:hrnet_w18_small_v1 \\
         --config.data.dir=CAMVID --workdir=RUN
 
-The default is half resolution (180 x 240). `:MODEL,full` trains at 360 x 480, for a GPU.
+The default is half resolution (180 x 240): about 10 minutes on 2 CPU cores, mIoU on `val` 0.40
+with seed 0 (always answering "road" gives 0.03). `:MODEL,full` trains at 360 x 480, for a GPU.
 """
 
 from configs import base
@@ -21,7 +22,8 @@ def get_config(variant: str = "hrnet_w18_small_v1"):
     config.augment.crop = (360, 480) if full else (180, 240)
     config.model.name = model
     config.model.bn_momentum = 0.9  # 500 steps are too few for 0.99
-    config.optim.lr = 0.05
+    # From scratch, and in so few steps, AdamW learns more than the reference's SGD: see RESULTS.md.
+    config.optim.update(name="adamw", lr=0.003, weight_decay=0.01)
     config.batch_size = 8
     config.total_steps = 10_000 if full else 500
     config.eval.every_steps = 1_000 if full else 250

@@ -196,7 +196,8 @@ def test_another_config_s_workdir_is_refused(config, tmp_path):
         rundir.claim(tmp_path, config, "other")
     config.optim.lr = 0.5
     config.total_steps = 13
-    with pytest.raises(UserError, match=r"optim\.lr was 0\.003, is 0\.5; total_steps was 12, is 13"):
+    changes = r"optim\.lr was 0\.003, is 0\.5; total_steps was 12, is 13"
+    with pytest.raises(UserError, match=changes):
         rundir.claim(tmp_path, config, "data")
 
 
