@@ -24,11 +24,6 @@ def manager(workdir: Path, keep: int = 2) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(Path(workdir).absolute() / "checkpoints", options=options)
 
 
-def everything() -> ocp.args.Composite:
-    """Restore arguments for a checkpoint as it was saved, without a model: a tree of arrays."""
-    return ocp.args.Composite(state=ocp.args.StandardRestore())
-
-
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, data: Any) -> None:
     """Start to save the state and the data iterator; waits for a save that is still going on."""
     step = int(state.step)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from dropclass_jax import checkpoint, evaluate, models, rundir, train
@@ -110,7 +113,8 @@ def final_state(workdir):
     """Every array of the last checkpoint, as saved."""
     with checkpoint.manager(workdir) as checkpoints:
         step = checkpoints.latest_step()
-        tree = checkpoints.restore(step, args=checkpoint.everything())["state"]
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        tree = checkpoints.restore(step, args=args)["state"]
     return step, tree
 
 
@@ -134,8 +138,6 @@ def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch):
 
     (step, expected), (_, got) = final_state(whole), final_state(stopped)
     assert step == 12
-    import jax
-
     for path, value in jax.tree.leaves_with_path(expected):
         other = dict(jax.tree.leaves_with_path(got))[path]
         np.testing.assert_array_equal(other, value, err_msg=jax.tree_util.keystr(path))
@@ -260,8 +262,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
     ],
 )  # fmt: skip
 def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
-    import re
-
     result = subprocess.run(
         [sys.executable, "-m", "dropclass_jax.train", *arguments, f"--workdir={tmp_path}/run"],
         capture_output=True, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"},
