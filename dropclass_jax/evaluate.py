@@ -100,6 +100,15 @@ def _samples(
     return samples
 
 
+def check_split(dataset: data.Dataset, split: str) -> None:
+    """Refuse a split that a data set does not have: a ``UserError`` lists those it has."""
+    if split not in dataset.splits:
+        raise UserError(
+            f"data set {dataset.info.name} has no split {split!r}; it has "
+            f"{', '.join(dataset.splits)}"
+        )
+
+
 def evaluate_split(
     eval_step: Callable[..., Any],
     variables: Any,
@@ -113,11 +122,7 @@ def evaluate_split(
     Raises:
       UserError: the data set has no such split.
     """
-    if split not in dataset.splits:
-        raise UserError(
-            f"data set {dataset.info.name} has no split {split!r}; it has "
-            f"{', '.join(dataset.splits)}"
-        )
+    check_split(dataset, split)
     source = dataset.splits[split]
     batches = pipeline.eval_iterator(source, batch_size=batch_size)
     # Neighbours in a split are often neighbours in a video, and look the same.

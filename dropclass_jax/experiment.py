@@ -53,7 +53,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
       UserError: a value that is out of range or does not fit the data set.
     """
     check(config)
-    num_classes = len(dataset.info.classes)
+    num_classes = dataset.info.num_classes
     model = models.create(
         config.model.name,
         num_classes,

@@ -53,7 +53,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     start = time.monotonic()
     dataset = experiment.load_data(config)
     built = experiment.build(config, dataset)
-    _check_splits(config, dataset)
+    for split in ("train", *config.eval.splits):
+        evaluate.check_split(dataset, split)
     batches = pipeline.train_iterator(
         dataset.splits["train"],
         seed=config.seed,
@@ -114,15 +115,6 @@ def train(config: ConfigDict, workdir: Path) -> int:
         evaluate.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
     return 0
-
-
-def _check_splits(config: ConfigDict, dataset: data.Dataset) -> None:
-    for split in ("train", *config.eval.splits):
-        if split not in dataset.splits:
-            raise UserError(
-                f"config.eval.splits: data set {dataset.info.name} has no split {split!r}; it has "
-                f"{', '.join(dataset.splits)}"
-            )
 
 
 def _compile(
