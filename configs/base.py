@@ -22,7 +22,10 @@ def get_config() -> ConfigDict:
                 "flip": True,
             },
             "model": {
-                "name": "hrnet_w18_small_v1",
+                "name": "hrnet_w18_small_v1",  # see dropclass_jax.models
+                "output_stride": 0,  # largest stride of ResNet and MobileNetV3; 0 for the usual
+                "auxiliary": False,  # a second classifier in the middle, for a loss in training
+                "deeplab_v3": {"rates": (12, 24, 36), "dropout": 0.5},  # of that head
                 "init": "he",  # 'he', or 'reference': N(0, 0.001), for ImageNet weights on top
                 "bn_momentum": 0.99,  # share of the old statistics kept at each step
                 "dtype": "float32",  # of the computation: 'float32' or 'bfloat16'
@@ -43,6 +46,7 @@ def get_config() -> ConfigDict:
             },
             "loss": {
                 "class_weights": "none",  # 'none' or 'dataset'
+                "auxiliary": 0.5,  # weight of the auxiliary classifier's, where there is one
             },
             "optim": {
                 "name": "sgd",  # 'sgd' or 'adamw'

@@ -58,6 +58,9 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         config.model.name,
         num_classes,
         dropclass=config.dropclass.enabled,
+        output_stride=config.model.output_stride,
+        auxiliary=config.model.auxiliary,
+        head=_head_options(config),
         init=config.model.init,
         bn_momentum=config.model.bn_momentum,
         dtype=_dtype(config.model.dtype),
@@ -89,6 +92,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         learning_rate=learning_rate,
         seed=config.seed,
         dropclass=_dropclass(config, dataset) if config.dropclass.enabled else None,
+        auxiliary=config.loss.auxiliary,
         class_weights=_class_weights(config, dataset),
         axis_name=parallel.AXIS,
         **images,
@@ -123,6 +127,15 @@ def check(config: ConfigDict) -> None:
         ),
         ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
         ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
+        ("loss.auxiliary", config.loss.auxiliary, config.loss.auxiliary >= 0, "0 or more"),
+        *(
+            (f"model.deeplab_v3.{key}", value, fine, allowed)
+            for pyramid in (config.model.deeplab_v3,)
+            for key, value, fine, allowed in (
+                ("rates", pyramid.rates, all(r >= 1 for r in pyramid.rates), "1 or more each"),
+                ("dropout", pyramid.dropout, 0 <= pyramid.dropout < 1, "0 to below 1"),
+            )
+        ),
         (
             "model.bn_momentum",
             config.model.bn_momentum,
@@ -170,6 +183,12 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
         present_only=settings.draw_present_only,
     )
     return coefficients, draw
+
+
+def _head_options(config: ConfigDict) -> dict[str, Any]:
+    """The section of the config that is named as the network's head; most heads have none."""
+    head, _ = models.names().get(config.model.name, ("", ""))
+    return config.model[head].to_dict() if head in config.model else {}
 
 
 def _class_weights(config: ConfigDict, dataset: data.Dataset) -> jax.Array | None:

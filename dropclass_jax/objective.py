@@ -2,7 +2,8 @@
 
     L = lambda * CE(y, label) + (1 - lambda) * CE(y_drop, label without z) + alpha * suppression
 
-(section 3.3 of the paper; lambda falls from 1 to 0 while training goes on, see ``schedules``.)
+(section 3.3 of the paper; lambda falls from 1 to 0 while training goes on, see ``schedules``.) A
+network with an auxiliary classifier adds its cross-entropy, which the method leaves alone.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ def loss_terms(
     """The terms of the loss as ``(sum, weight)`` pairs, unscaled.
 
     Args:
-      outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``.
+      outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``; with an
+        auxiliary classifier ``logits_auxiliary``.
       labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
       keep: ``[K]`` or ``[B, K]``; None for plain training.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
 
     Returns:
-      ``plain`` and, for DropClass, ``drop`` and ``suppression``.
+      ``plain`` and, for DropClass, ``drop`` and ``suppression``; ``auxiliary`` where it is.
     """
     cross_entropy = partial(
         losses.cross_entropy, class_weights=class_weights, ignore_label=ignore_label
@@ -64,11 +66,16 @@ def loss_terms(
         kept_labels = mask_dropped(labels, keep, ignore_label)
         terms["drop"] = cross_entropy(outputs["logits_drop"], kept_labels)
         terms["suppression"] = losses.suppression(outputs["logits_drop"], keep)
+    if "logits_auxiliary" in outputs:
+        terms["auxiliary"] = cross_entropy(outputs["logits_auxiliary"], labels)
     return terms
 
 
 def total(
-    terms: Terms, lambda_: float | jax.Array = 1.0, alpha: float | jax.Array = 10.0
+    terms: Terms,
+    lambda_: float | jax.Array = 1.0,
+    alpha: float | jax.Array = 10.0,
+    auxiliary: float | jax.Array = 0.5,
 ) -> jax.Array:
     """The loss: each term's mean, weighted. A term without any pixel counts as 0.
 
@@ -76,14 +83,18 @@ def total(
       terms: from ``loss_terms``.
       lambda_: the share of the plain path, 1 at the start and 0 at the end of training.
       alpha: the weight of the suppression.
+      auxiliary: the weight of the auxiliary classifier; torchvision's.
 
     Returns:
       A scalar, finite for finite logits.
     """
-    if "drop" not in terms:
-        return losses.mean(terms["plain"])
-    return (
-        lambda_ * losses.mean(terms["plain"])
-        + (1 - lambda_) * losses.mean(terms["drop"])
-        + alpha * losses.mean(terms["suppression"])
-    )
+    loss = losses.mean(terms["plain"])
+    if "drop" in terms:
+        loss = (
+            lambda_ * loss
+            + (1 - lambda_) * losses.mean(terms["drop"])
+            + alpha * losses.mean(terms["suppression"])
+        )
+    if "auxiliary" in terms:
+        loss += auxiliary * losses.mean(terms["auxiliary"])
+    return loss

@@ -24,6 +24,9 @@ from dropclass_jax.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 
+# Folded into a step's key for dropout: beyond any row of a batch, whose keys are drawn likewise.
+_DROPOUT = 2**31
+
 
 class Coefficients(NamedTuple):
     """The schedules of DropClass, each step -> value."""
@@ -52,6 +55,10 @@ def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
+def _step_key(seed: int, step: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
 def draw_for_batch(
     draw: Draw,
     seed: int,
@@ -73,7 +80,7 @@ def draw_for_batch(
     Returns:
       ``[K]``, equal on all devices, or ``[B, K]`` when drawn per example.
     """
-    key = jax.random.fold_in(jax.random.key(seed), step)
+    key = _step_key(seed, step)
     odds = jnp.asarray(draw.class_odds, jnp.float32)
     if draw.present_only:
         classes = jnp.arange(odds.shape[0])
@@ -98,11 +105,13 @@ def update(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
+    dropout_key: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One optimizer step for a given draw and given coefficients: no randomness, no schedule.
+    """One optimizer step for given draws and given coefficients: no schedule, no other randomness.
 
     Args:
       state: the state before.
@@ -113,19 +122,22 @@ def update(
       alpha: weight of the suppression.
       model: see ``dropclass_jax.models``; its batch norms use the same ``axis_name``.
       optimizer: an optax optimizer.
+      auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
+      dropout_key: the PRNG key of dropout, equal on all devices; None for a model without.
       axis_name: the axis of the devices.
 
     Returns:
       The state after, and scalars: ``loss``, ``loss_plain`` and, for DropClass, ``loss_drop`` and
-      ``suppression`` (unscaled), over all devices.
+      ``suppression`` (unscaled), ``loss_auxiliary`` where there is one, over all devices.
     """
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
 
     def device_loss(params: Any) -> tuple[jax.Array, tuple[objective.Terms, Any]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
         outputs, updated = model.apply(
-            variables, images, keep=keep, train=True, mutable=["batch_stats"]
+            variables, images, keep=keep, train=True, mutable=["batch_stats"], rngs=rngs
         )
         terms = objective.loss_terms(
             outputs, labels, keep, class_weights=class_weights, ignore_label=ignore_label
@@ -136,7 +148,7 @@ def update(
             name: (total, lax.stop_gradient(parallel.psum(weight, axis_name)))
             for name, (total, weight) in terms.items()
         }
-        return objective.total(shares, lambda_, alpha), (terms, updated)
+        return objective.total(shares, lambda_, alpha, auxiliary), (terms, updated)
 
     gradients, (terms, updated) = jax.grad(device_loss, has_aux=True)(state.params)
     gradients, terms = parallel.psum((gradients, terms), axis_name)
@@ -148,9 +160,11 @@ def update(
         batch_stats=updated["batch_stats"],
         opt_state=opt_state,
     )
-    names = {"plain": "loss_plain", "drop": "loss_drop", "suppression": "suppression"}
-    scalars = {names[name]: objective.losses.mean(pair) for name, pair in terms.items()}
-    return new_state, {"loss": objective.total(terms, lambda_, alpha), **scalars}
+    scalars = {
+        name if name == "suppression" else f"loss_{name}": objective.losses.mean(pair)
+        for name, pair in terms.items()
+    }
+    return new_state, {"loss": objective.total(terms, lambda_, alpha, auxiliary), **scalars}
 
 
 def train_step(
@@ -164,6 +178,7 @@ def train_step(
     image_mean: jax.Array,
     image_std: jax.Array,
     dropclass: tuple[Coefficients, Draw] | None,
+    auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -175,10 +190,11 @@ def train_step(
       model: see ``dropclass_jax.models``.
       optimizer: an optax optimizer.
       learning_rate: the optimizer's schedule, for the record only.
-      seed: of the draws.
+      seed: of the draws and of dropout.
       image_mean: ``[3]``, on the scale 0 to 1.
       image_std: ``[3]``, on the scale 0 to 1.
       dropclass: schedules and draw; None for plain training.
+      auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       axis_name: the axis of the devices.
 
@@ -207,7 +223,9 @@ def train_step(
         alpha,
         model=model,
         optimizer=optimizer,
+        auxiliary=auxiliary,
         class_weights=class_weights,
+        dropout_key=jax.random.fold_in(_step_key(seed, state.step), _DROPOUT),
         axis_name=axis_name,
     )
     return state, {**scalars, **record}

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import pytest
 
+from dropclass_jax import models
 from dropclass_jax.models.layers import ConvNorm, Layers
 from dropclass_jax.models.segmenter import Segmenter
 
@@ -31,7 +32,12 @@ class TinyBackbone(nn.Module):
     @nn.compact
     def __call__(self, images, train):
         x = nn.relu(ConvNorm(self.layers, 8, 3, stride=2, name="conv1")(images, train))
-        return ConvNorm(self.layers, 12, 3, stride=2, name="conv2")(x, train)  # of both signs
+        return [ConvNorm(self.layers, 12, 3, stride=2, name="conv2")(x, train)]  # of both signs
+
+
+def last_map(maps, train):
+    """The head that is none."""
+    return maps[-1]
 
 
 @pytest.fixture
@@ -40,12 +46,14 @@ def tiny():
 
     def create(num_classes, *, axis_name=None, momentum=0.9, **settings):
         layers = Layers(axis_name=axis_name, momentum=momentum)
-        return Segmenter(TinyBackbone(layers), num_classes, layers=layers, **settings)
+        return Segmenter(TinyBackbone(layers), last_map, num_classes, layers=layers, **settings)
 
     return create
 
 
 @pytest.fixture
-def tiny_backbone():
-    """A constructor of ``models.BACKBONES``."""
-    return TinyBackbone
+def named_tiny(monkeypatch):
+    """The model name ``tiny``, for configs and commands."""
+    monkeypatch.setitem(models.HEADS, "last_map", lambda layers: last_map)
+    create = lambda layers, output_stride: TinyBackbone(layers)  # noqa: E731
+    monkeypatch.setitem(models.BACKBONES, "tiny", models.Backbone(create, head="last_map"))

@@ -30,6 +30,12 @@ def load(name: str) -> Reference:
     return Reference(arrays, json.loads(str(arrays["meta"])))
 
 
+def shapes(reference: Reference) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of the PyTorch state dict, by its key, in order."""
+    listed = json.loads(str(reference.arrays["shapes"]))
+    return dict(zip(reference.arrays["keys"].tolist(), map(tuple, listed), strict=True))
+
+
 def weights(reference: Reference, dtype: Any = np.float32) -> dict[str, np.ndarray]:
     """The PyTorch state dict: drawn in float64, rounded to float32, handed out as ``dtype``.
 
@@ -38,9 +44,8 @@ def weights(reference: Reference, dtype: Any = np.float32) -> dict[str, np.ndarr
     """
     arrays, meta = reference
     state_dict, checks = {}, arrays["param_check"]
-    shapes = json.loads(str(arrays["shapes"]))
     # The index counts num_batches_tracked too.
-    for i, (key, shape) in enumerate(zip(arrays["keys"].tolist(), shapes, strict=True)):
+    for i, (key, shape) in enumerate(shapes(reference).items()):
         leaf = key.rsplit(".", 1)[-1]
         if leaf == "num_batches_tracked":
             continue

@@ -1,3 +1,5 @@
+"""Weights by name: every tensor lands where it belongs, and what does not fit is told."""
+
 from __future__ import annotations
 
 import jax
@@ -10,25 +12,35 @@ from flax import traverse_util
 from dropclass_jax import models
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained
+from dropclass_jax.models.torch_names import torch_keys
+
+NAME = "hrnet_w18_small_v1"
 
 
-def shapes_of(name):
-    model = models.create(name, num_classes=19)
+def shapes_of(name, num_classes=19, **options):
+    model = models.create(name, num_classes, **options)
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+def filled(shapes):
+    """Variables whose every leaf is -1, to tell what was loaded from what was left."""
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, -1, leaf.dtype), shapes)
+
+
+def file_of(fixture):
+    """A state dict of ones, by the keys and shapes of a fixture's network."""
+    ref = reference.load(f"{fixture}_eval")
+    return {key: np.ones(shape, np.float32) for key, shape in reference.shapes(ref).items()}
 
 
 @pytest.fixture(scope="module")
 def variables():
-    """Variables whose every leaf is -1, to tell what was loaded from what was left."""
-    return jax.tree.map(lambda leaf: np.full(leaf.shape, -1, leaf.dtype), shapes_of(NAME))
+    return filled(shapes_of(NAME))
 
 
 @pytest.fixture(scope="module")
 def state_dict():
     return reference.weights(reference.load(f"{NAME}_eval"))
-
-
-NAME = "hrnet_w18_small_v1"
 
 
 def test_every_tensor_lands_where_it_belongs(variables, state_dict):
@@ -50,46 +62,84 @@ def test_every_tensor_lands_where_it_belongs(variables, state_dict):
     np.testing.assert_array_equal(refine[1]["var"], state_dict["clsdrop_bn1.running_var"])
 
 
-@pytest.mark.parametrize("name", ["hrnet_w18_small_v1", "hrnet_w18_small_v2"])
-def test_names_map_one_to_one_in_both_directions(name):
-    keys = reference.load(f"{name}_eval").arrays["keys"].tolist()
+@pytest.mark.parametrize(
+    ("fixture", "name", "options"),
+    [
+        ("hrnet_w18_small_v1", "hrnet_w18_small_v1", {}),
+        ("hrnet_w18_small_v2", "hrnet_w18_small_v2", {}),
+        ("deeplabv3_resnet50", "resnet50", {"dropclass": False, "auxiliary": True}),
+        ("deeplabv3_mobilenet_v3_large", "mobilenet_v3_large", {"dropclass": False}),
+    ],
+)
+def test_names_map_one_to_one(fixture, name, options):
+    keys = reference.load(f"{fixture}_eval").arrays["keys"].tolist()
     keys = {key for key in keys if not key.endswith("num_batches_tracked")}
-    table = pretrained.torch_keys(shapes_of(name))
-    assert set(table) == keys
-    assert {key: pretrained.flax_path(key) for key in keys} == table
-    assert len(set(table.values())) == len(keys)
+    table = torch_keys(shapes_of(name, 21 if "deeplab" in fixture else 19, **options))
+    named = {key: table[pretrained.strip_prefix(key)] for key in keys}
+    assert len(set(named.values())) == len(keys) == len(set(table.values()))
 
 
-def test_reports_what_is_missing_and_what_is_unused(variables, state_dict):
-    # A classification checkpoint: no neck, classifier or refine block, other keys of its own.
-    file = {
-        key: array
-        for key, array in state_dict.items()
-        if not key.startswith(("last_layer", "_classifier", "clsdrop"))
-    }
-    own = {
-        "incre_modules.0.0.conv1.weight": np.ones((32, 16, 1, 1), np.float32),
-        "classifier.weight": np.ones((1000, 2048), np.float32),
-        "conv1.extra": np.ones(3, np.float32),
-        "stage9.0.branches.0.0.conv1.weight": np.ones((16, 16, 3, 3), np.float32),
-    }
-    counters = {"bn1.num_batches_tracked": np.asarray(3)}
-    loaded, report = pretrained.load_state_dict(variables, {**file, **own, **counters})
-
-    assert set(report.unused) == set(own)
-    assert set(report.matched) == set(file)
-    assert set(report.missing) == {
-        *(f"params/backbone/neck/conv/{leaf}" for leaf in ("kernel", "bias")),
-        *(f"params/backbone/neck/norm/{leaf}" for leaf in ("scale", "bias")),
-        *(f"batch_stats/backbone/neck/norm/{leaf}" for leaf in ("mean", "var")),
-        *(f"params/classifier/{leaf}" for leaf in ("kernel", "bias")),
-        *(f"params/refine/conv/{leaf}" for leaf in ("kernel", "bias")),
-        *(f"params/refine/norm/{leaf}" for leaf in ("scale", "bias")),
-        *(f"batch_stats/refine/norm/{leaf}" for leaf in ("mean", "var")),
-    }
+@pytest.mark.parametrize(
+    ("fixture", "name", "naming", "unused"),
+    [
+        ("timm_hrnet_w18_small", NAME, "HRNet's", {"incre_modules", "downsamp_modules",
+                                                  "final_layer", "classifier"}),
+        ("resnet50", "resnet50", "ResNet's", {"fc"}),
+        ("mobilenet_v3_small", "lr_aspp_mobilenet_v3_small", "torchvision's", {"classifier"}),
+        ("timm_mobilenetv3_small_100", "mobilenet_v3_small", "timm's",
+         {"conv_head", "classifier"}),
+        ("resnet50", "concat_resnet50", "ResNet's", {"fc"}),
+    ],
+)  # fmt: skip
+def test_after_imagenet_the_rest_starts_afresh(fixture, name, naming, unused):
+    shapes = filled(shapes_of(name))
+    loaded, report = pretrained.load_state_dict(shapes, file_of(fixture))
+    assert report.naming == naming
+    assert {key.split(".")[0] for key in report.unused} == unused
+    assert {path.split("/")[1] for path in report.missing} == {"head", "classifier", "refine"}
     for path, leaf in traverse_util.flatten_dict(loaded, sep="/").items():
         assert np.all(np.asarray(leaf) == -1) == (path in report.missing), path
-    assert str(report) == f"{len(file)} loaded, 14 left at their initial value, 4 unused"
+        assert "backbone" in path or path in report.missing
+    assert str(report).startswith(f"{len(report.matched)} tensors loaded, in {naming} names; ")
+    assert "start afresh: head (" in str(report)
+    assert "of no use here: " in str(report)
+
+
+def test_a_classifier_for_other_classes_starts_afresh():
+    shapes = filled(shapes_of("resnet50", 5, auxiliary=True))
+    loaded, report = pretrained.load_state_dict(shapes, file_of("deeplabv3_resnet50"))
+    fresh = {"/".join(path.split("/")[1:-1]) for path in report.missing}
+    assert fresh == {"classifier", "auxiliary_head/classifier", "refine/conv", "refine/norm"}
+    assert set(report.unused) == {
+        f"{module}.{leaf}" for module in ("classifier.4", "aux_classifier.4")
+        for leaf in ("weight", "bias")
+    }  # fmt: skip
+    assert np.all(loaded["params"]["head"]["mix"]["conv"]["kernel"] == 1)
+    assert np.all(loaded["params"]["auxiliary_head"]["mix"]["conv"]["kernel"] == 1)
+
+
+def test_another_head_starts_afresh_with_what_reads_it():
+    shapes = filled(shapes_of("lr_aspp_mobilenet_v3_large", 21))
+    _, report = pretrained.load_state_dict(shapes, file_of("deeplabv3_mobilenet_v3_large"))
+    assert {path.split("/")[1] for path in report.missing} == {"head", "classifier", "refine"}
+    assert {pretrained.strip_prefix(key).split(".")[0] for key in report.unused} == {"classifier"}
+
+
+def test_our_own_leaves_come_back(variables, state_dict):
+    loaded, _ = pretrained.load_state_dict(variables, state_dict)
+    own = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(loaded, sep="/").items()}
+    again, report = pretrained.load_state_dict(variables, own)
+    assert report.naming == "our own"
+    assert report.missing == report.unused == ()
+    jax.tree.map(np.testing.assert_array_equal, again, loaded)
+    # From a plain network to one with DropClass.
+    plain = {key: array for key, array in own.items() if "/refine/" not in key}
+    _, report = pretrained.load_state_dict(variables, plain)
+    assert {path.split("/")[1] for path in report.missing} == {"refine"}
+    # And back.
+    shapes = shapes_of(NAME, dropclass=False)
+    _, report = pretrained.load_state_dict(shapes, own)
+    assert {key.split("/")[1] for key in report.unused} == {"refine"}
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.model."])
@@ -102,51 +152,82 @@ def test_prefixes_of_wrappers_are_ignored(variables, state_dict, prefix):
     np.testing.assert_array_equal(stem, state_dict["conv1.weight"].transpose(2, 3, 1, 0))
 
 
-def test_a_key_given_twice_is_an_error(variables, state_dict):
-    twice = {**state_dict, "module.bn1.bias": state_dict["bn1.bias"]}
-    with pytest.raises(UserError, match=r"module\.bn1\.bias is in the weights twice"):
-        pretrained.load_state_dict(variables, twice)
+def without(state_dict, *prefixes):
+    return {key: array for key, array in state_dict.items() if not key.startswith(prefixes)}
 
 
-def test_a_wrong_shape_names_the_key_and_both_shapes(variables, state_dict):
-    other = {**state_dict, "_classifier.weight": np.ones((21, 240, 1, 1), np.float32)}
-    with pytest.raises(UserError) as error:
-        pretrained.load_state_dict(variables, other)
-    message = str(error.value)
-    assert "_classifier.weight has shape (21, 240, 1, 1)" in message
-    assert "the model needs (19, 240, 1, 1)" in message
-    assert "\n" not in message
+WRONG = {
+    "another shape": (
+        lambda file: {**file, "bn1.bias": np.ones(7, np.float32)},
+        r"bn1\.bias has shape \(7,\) in the weights, the model needs \(64,\)",
+    ),
+    "another kernel": (
+        lambda file: {**file, "conv2.weight": np.ones((64, 32, 3, 3), np.float32)},
+        r"conv2\.weight has shape \(64, 32, 3, 3\) in the weights, .* needs \(64, 64, 3, 3\)",
+    ),
+    "twice": (
+        lambda file: {**file, "module.bn1.bias": file["bn1.bias"]},
+        r"module\.bn1\.bias is in the weights twice, also as bn1\.bias",
+    ),
+    "a larger backbone": (
+        lambda file: {**file, "stage3.1.branches.0.0.conv1.weight": np.ones((16, 16, 3, 3))},
+        r"stage3\.1\.branches\.0\.0\.conv1\.weight \(16, 16, 3, 3\) .* has no place in the model",
+    ),
+    "a smaller backbone": (
+        lambda file: without(file, "stage4.0.branches.3.1.conv2"),
+        r"lack params/backbone/stage4_module0/branch3_block1/conv2/kernel \(3, 3, 128, 128\), in "
+        r"PyTorch stage4\.0\.branches\.3\.1\.conv2\.weight",
+    ),
+    "another network": (
+        lambda file: {"encoder.patch.weight": np.ones((8, 3, 4, 4))},
+        r"nothing of the model's backbone \(its first tensor is 'encoder\.patch\.weight'",
+    ),
+    "nothing": (lambda file: {}, r"nothing of the model's backbone \(it is empty\)"),
+    "half a head": (
+        lambda file: without(file, "last_layer.1.running"),
+        r"only a part of the model's head: they lack batch_stats/head/neck/norm/\w+ \(240,\)",
+    ),
+}
 
 
-def test_kernels_of_every_rank_are_transposed(monkeypatch):
-    rules = (("dw{i}", "depthwise{i}"), ("fc", "dense"))
-    monkeypatch.setitem(pretrained.RULES, "toy", rules)
-    depthwise = np.arange(4 * 9, dtype=np.float32).reshape(4, 1, 3, 3)  # O1HW
-    dense = np.arange(6, dtype=np.float32).reshape(2, 3)  # OI
-    variables = {
-        "params": {
-            "depthwise0": {"kernel": np.zeros((3, 3, 1, 4), np.float32)},
-            "dense": {"kernel": np.zeros((3, 2), np.float32)},
-        }
-    }
-    file = {"dw0.weight": depthwise, "fc.weight": dense}
-    params = pretrained.load_state_dict(variables, file, "toy")[0]["params"]
-    np.testing.assert_array_equal(params["depthwise0"]["kernel"][1, 2, 0], depthwise[:, 0, 1, 2])
-    np.testing.assert_array_equal(params["dense"]["kernel"], dense.T)
-    assert set(pretrained.torch_keys(variables, "toy")) == set(file)
-
-    with pytest.raises(UserError, match=r"fc.weight has shape \(3, 2\).* needs \(2, 3\)"):
-        pretrained.load_state_dict(variables, {"fc.weight": dense.T}, "toy")
+@pytest.mark.parametrize("change", WRONG)
+def test_what_does_not_fit_is_one_line_with_name_and_shapes(variables, state_dict, change):
+    changed, message = WRONG[change]
+    with pytest.raises(UserError, match=message) as error:
+        pretrained.load_state_dict(variables, changed(state_dict))
+    assert "\n" not in str(error.value)
 
 
-def test_the_wider_dtype_is_kept(variables):
-    values = np.linspace(0.1, 1, 64)
+@pytest.mark.parametrize(
+    ("fixture", "name", "message"),
+    [
+        ("deeplabv3_resnet101", "resnet50", r"backbone\.layer3\.6\.\S+ \S.* has no place"),
+        ("resnet50", "resnet101", r"lack \w+/backbone/layer3_block10/.*in PyTorch layer3\.10"),
+        ("mobilenet_v3_small", "mobilenet_v3_large", r"has shape .* in the weights"),
+        ("timm_hrnet_w18", "hrnet_w32", r"has shape .* in the weights"),
+    ],
+)  # fmt: skip
+def test_weights_of_a_relative_are_refused(fixture, name, message):
+    with pytest.raises(UserError, match=message):
+        pretrained.load_state_dict(shapes_of(name), file_of(fixture))
+
+
+def test_depthwise_kernels_are_transposed():
+    file = file_of("mobilenet_v3_small")
+    key = "features.2.block.1.0.weight"  # O1HW
+    file[key] = np.arange(72 * 9, dtype=np.float32).reshape(72, 1, 3, 3)
+    loaded, _ = pretrained.load_state_dict(shapes_of("mobilenet_v3_small"), file)
+    kernel = loaded["params"]["backbone"]["block1"]["depthwise"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel[1, 2, 0], file[key][:, 0, 1, 2])
+
+
+def test_the_wider_dtype_is_kept(variables, state_dict):
+    file = {key: array.astype(np.float16) for key, array in state_dict.items()}
+    file["bn1.bias"] = np.linspace(0.1, 1, 64)
     with jax.enable_x64(True):
-        loaded, _ = pretrained.load_state_dict(variables, {"bn1.bias": values})
-        bias = loaded["params"]["backbone"]["stem1"]["norm"]["bias"]
-        assert bias.dtype == np.float64
-        np.testing.assert_array_equal(bias, values)
-    loaded, _ = pretrained.load_state_dict(variables, {"bn1.bias": values.astype(np.float16)})
-    bias = loaded["params"]["backbone"]["stem1"]["norm"]["bias"]
-    assert bias.dtype == np.float32
-    np.testing.assert_array_equal(bias, values.astype(np.float16).astype(np.float32))
+        loaded, _ = pretrained.load_state_dict(variables, file)
+        stem = loaded["params"]["backbone"]["stem1"]
+        assert stem["norm"]["bias"].dtype == np.float64
+        np.testing.assert_array_equal(stem["norm"]["bias"], file["bn1.bias"])
+        assert stem["norm"]["scale"].dtype == np.float32
+        np.testing.assert_array_equal(stem["norm"]["scale"], file["bn1.weight"].astype(np.float32))

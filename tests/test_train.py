@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from dropclass_jax import checkpoint, evaluate, models, rundir, train
+from dropclass_jax import checkpoint, evaluate, rundir, train
 from dropclass_jax.command import load_config
 from dropclass_jax.errors import UserError
 
@@ -23,9 +23,8 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture
-def config(prepared, tiny_backbone, monkeypatch):
+def config(prepared, named_tiny):
     """Twelve steps on a few small scenes."""
-    monkeypatch.setitem(models.BACKBONES, "tiny", tiny_backbone)
     config = load_config("configs/streets.py:tiny")
     config.data.prepared_dir = prepared
     config.data.options.update(train=12, val=5, val_out=5)

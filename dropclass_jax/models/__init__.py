@@ -1,21 +1,63 @@
-"""Segmentation networks by name."""
+"""Segmentation networks by name: ``BACKBONE``, with its usual head, or ``HEAD_BACKBONE``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
 from dropclass_jax.errors import UserError, nearest
-from dropclass_jax.models import hrnet, layers
+from dropclass_jax.models import heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 
-# Each takes the layers and returns a module (images, train) -> features.
-BACKBONES: dict[str, Callable[[Layers], nn.Module]] = {
-    name: partial(hrnet.HRNet, architecture) for name, architecture in hrnet.ARCHITECTURES.items()
+
+class Backbone(NamedTuple):
+    """A backbone, and what it is usually used with.
+
+    Attributes:
+      create: called with ``layers`` and ``output_stride``, returns a module
+        ``(images, train) -> maps``: four maps of strides 4, 8, 16 and 32, none above
+        ``output_stride``.
+      head: its usual head, one of ``HEADS``.
+      output_strides: those it has; the first is the usual one.
+      auxiliary: the map that the auxiliary head reads.
+    """
+
+    create: Callable[..., nn.Module]
+    head: str = "deeplab_v3"
+    output_strides: tuple[int, ...] = (32,)
+    auxiliary: int = 2
+
+
+def _hrnet(architecture: hrnet.Architecture, *, layers: Layers, output_stride: int) -> nn.Module:
+    return hrnet.HRNet(architecture, layers)  # its coarsest branch has stride 32, whatever else
+
+
+BACKBONES: dict[str, Backbone] = {
+    **{
+        name: Backbone(partial(_hrnet, architecture), head="concat")
+        for name, architecture in hrnet.ARCHITECTURES.items()
+    },
+    **{
+        name: Backbone(partial(resnet.ResNet, blocks), output_strides=(8, 16, 32))
+        for name, blocks in resnet.ARCHITECTURES.items()
+    },
+    **{
+        name: Backbone(
+            partial(mobilenet_v3.MobileNetV3, blocks), output_strides=(16, 8, 32), auxiliary=1
+        )
+        for name, blocks in mobilenet_v3.ARCHITECTURES.items()
+    },
+}
+
+# Each is called with ``layers``, and returns a module ``(maps, train) -> features``.
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "concat": heads.Concat,
+    "deeplab_v3": heads.DeepLabV3,
+    "lr_aspp": heads.LRASPP,
 }
 
 INITIALIZERS = {
@@ -26,11 +68,20 @@ INITIALIZERS = {
 }
 
 
+def names() -> dict[str, tuple[str, str]]:
+    """Every network's name, with its head's and its backbone's."""
+    usual = {name: (backbone.head, name) for name, backbone in BACKBONES.items()}
+    return usual | {f"{head}_{name}": (head, name) for head in HEADS for name in BACKBONES}
+
+
 def create(
     name: str,
     num_classes: int,
     *,
     dropclass: bool = True,
+    output_stride: int = 0,
+    auxiliary: bool = False,
+    head: Any = None,
     init: str = "he",
     bn_momentum: float = 0.99,
     dtype: Any = None,
@@ -41,9 +92,14 @@ def create(
     """A segmentation network.
 
     Args:
-      name: one of ``BACKBONES``.
+      name: one of ``names()``, as ``hrnet_w48``, ``deeplab_v3_resnet50`` or
+        ``lr_aspp_mobilenet_v3_large``.
       num_classes: K, 2 or more.
       dropclass: with the DropClass path; without it the network is the plain baseline.
+      output_stride: the largest stride of the backbone: 8, 16 or 32 where it can dilate; 0 for
+        the usual one.
+      auxiliary: with a second classifier in the middle of the backbone, for a loss in training.
+      head: keyword arguments of the head, as ``{"rates": (6, 12, 18)}`` of ``heads.DeepLabV3``.
       init: of convolution kernels, one of ``INITIALIZERS``.
       bn_momentum: share of the old batch statistics kept at a step (1 - PyTorch's momentum).
       dtype: compute dtype; None follows the inputs and parameters (float32). Parameters and
@@ -59,9 +115,19 @@ def create(
     Raises:
       UserError: an unknown name or option.
     """
-    if name not in BACKBONES:
+    known = names()
+    if name not in known:
         raise UserError(
-            f"unknown model {name!r}{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}"
+            f"unknown model {name!r}{nearest(name, known)} There is {', '.join(BACKBONES)}, each "
+            f"also with another head in front: {', '.join(f'{head}_' for head in HEADS)}"
+        )
+    head_name, backbone_name = known[name]
+    backbone = BACKBONES[backbone_name]
+    output_stride = output_stride or backbone.output_strides[0]
+    if output_stride not in backbone.output_strides:
+        raise UserError(
+            f"model.output_stride of {backbone_name} is "
+            f"{' or '.join(map(str, sorted(backbone.output_strides)))}, not {output_stride}"
         )
     if init not in INITIALIZERS:
         raise UserError(f"model.init is one of {', '.join(INITIALIZERS)}, not {init!r}")
@@ -73,9 +139,11 @@ def create(
         kernel_init=INITIALIZERS[init], dtype=dtype, momentum=bn_momentum, axis_name=axis_name
     )
     return Segmenter(
-        backbone=BACKBONES[name](settings),
+        backbone=backbone.create(layers=settings, output_stride=output_stride),
+        head=HEADS[head_name](layers=settings, **(head or {})),
         num_classes=num_classes,
         dropclass=dropclass,
+        auxiliary=backbone.auxiliary if auxiliary else None,
         importance=importance,
         stop_importance_gradient=stop_importance_gradient,
         layers=settings,

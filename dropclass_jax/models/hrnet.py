@@ -2,7 +2,7 @@
 
 Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020
 (arXiv 1908.07919). Branches of strides 4, 8, 16 and 32 run side by side and exchange their maps
-after every module; the HRNetV2 neck joins all of them at stride 4.
+after every module. (The HRNetV2 neck, which joins all of them at stride 4, is ``heads.Concat``.)
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from dropclass_jax.models.layers import ConvNorm, Layers, resize_bilinear
+from dropclass_jax.models.resnet import BasicBlock, BottleneckBlock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +41,19 @@ ARCHITECTURES = {
     "hrnet_w18_small_v2": Architecture(
         width=18, stage1_blocks=2, stage1_width=64, modules=(1, 3, 2), blocks=2
     ),
+    **{
+        f"hrnet_w{width}": Architecture(
+            width=width, stage1_blocks=4, stage1_width=64, modules=(1, 4, 3), blocks=4
+        )
+        for width in (18, 32, 48)
+    },
 }
 
 
 class HRNet(nn.Module):
-    """Images ``[B, H, W, 3]`` to features ``[B, ceil(H / 4), ceil(W / 4), 15 * width]``.
+    """Images ``[B, H, W, 3]`` to four maps of strides 4, 8, 16 and 32.
+
+    The map of branch i is ``[B, ceil(H / s), ceil(W / s), width * 2^i]`` with s its stride.
 
     Attributes:
       architecture: one of ``ARCHITECTURES`` or another.
@@ -56,7 +64,7 @@ class HRNet(nn.Module):
     layers: Layers = Layers()
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, images: jax.Array, train: bool) -> list[jax.Array]:
         arch, layers = self.architecture, self.layers
 
         x = images
@@ -72,11 +80,7 @@ class HRNet(nn.Module):
             for i in range(modules):
                 module = ExchangeModule(layers, arch.blocks, name=f"stage{stage}_module{i}")
                 branches = module(branches, train)
-
-        # [B, H/4, W/4, width * (1 + 2 + 4 + 8)]
-        size = branches[0].shape[1:3]
-        x = jnp.concatenate([resize_bilinear(branch, size) for branch in branches], axis=-1)
-        return nn.relu(ConvNorm(layers, x.shape[-1], use_bias=True, name="neck")(x, train))
+        return branches
 
     def _transition(
         self, branches: list[jax.Array], widths: list[int], name: str, train: bool
@@ -140,42 +144,3 @@ class ExchangeModule(nn.Module):
             if not last:
                 x = nn.relu(x)
         return x
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around an identity (He et al., 2016); keeps the shape of its input."""
-
-    layers: Layers
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        layers = self.layers
-        y = layers.conv(self.features, 3, name="conv1")(x)
-        y = nn.relu(layers.norm(name="norm1")(y, train))
-        y = layers.conv(self.features, 3, name="conv2")(y)
-        y = layers.norm(name="norm2")(y, train)
-        return nn.relu(y + x)
-
-
-class BottleneckBlock(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut: ``[B, h, w, C]`` to ``[B, h, w, 4 * width]``.
-
-    The shortcut (He et al., 2016) is the identity, or a 1x1 convolution where C changes.
-    """
-
-    layers: Layers
-    width: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        layers, features = self.layers, 4 * self.width
-        y = layers.conv(self.width, name="conv1")(x)
-        y = nn.relu(layers.norm(name="norm1")(y, train))
-        y = layers.conv(self.width, 3, name="conv2")(y)
-        y = nn.relu(layers.norm(name="norm2")(y, train))
-        y = layers.conv(features, name="conv3")(y)
-        y = layers.norm(name="norm3")(y, train)
-        if x.shape[-1] != features:
-            x = ConvNorm(layers, features, name="shortcut")(x, train)
-        return nn.relu(y + x)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dropclass_jax import parallel
+
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """N(0, 2 / fan_in) for a kernel ``[kh, kw, in / groups, out]`` (He et al., 2015)."""
@@ -172,15 +174,57 @@ class ConvNorm(nn.Module):
     features: int
     kernel_size: int = 1
     stride: int = 1
+    dilation: int = 1
+    groups: int = 1
     use_bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
         conv = self.layers.conv(
-            self.features, self.kernel_size, self.stride, use_bias=self.use_bias, name="conv"
+            self.features,
+            self.kernel_size,
+            self.stride,
+            dilation=self.dilation,
+            groups=self.groups,
+            use_bias=self.use_bias,
+            name="conv",
         )
         return self.layers.norm(name="norm")(conv(x), train)
+
+
+class Dropout(nn.Module):
+    """Training sets a share of the values to 0 and scales up the rest (Srivastava et al., 2014).
+
+    What is dropped is a function of the ``dropout`` key and the example's row in the global batch,
+    so that N devices drop what one device with the whole batch would.
+
+    Attributes:
+      rate: the share, 0 to below 1.
+      axis_name: mapped axis that the batch is spread over, or None.
+    """
+
+    rate: float
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key."""
+        if not train or self.rate == 0 or self.is_initializing():
+            return x
+        rows = parallel.example_rows(x.shape[0], self.axis_name)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), rows)
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+    """The mean over every map, ``[B, H, W, C]`` to ``[B, 1, 1, C]`` of the same dtype.
+
+    Summed up in at least float32: bfloat16 would lose most of a large map's digits.
+    """
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=wide).astype(x.dtype)
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:

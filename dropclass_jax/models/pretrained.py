@@ -1,16 +1,16 @@
-"""PyTorch weights onto flax variables and back to their names, by one table a family.
+"""Weights from elsewhere onto the variables of a model, every tensor accounted for.
 
-A rule pairs a PyTorch module name with a flax module path; ``{x}`` stands for the same number in
-both, so the table reads in either direction. What a leaf is called follows from the last word of
-the flax path: a ``norm...`` has scale, bias, mean and var, anything else a kernel and a bias.
+A file says by its keys whose it is: torchvision's, timm's, HRNet's or DropClass's authors' PyTorch
+state dict, or our own leaves ``params/...`` and ``batch_stats/...``. A backbone is taken whole or
+not at all. What reads it may start afresh, as it must after ImageNet, and the report says so.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,55 +18,19 @@ import numpy as np
 from flax import traverse_util
 
 from dropclass_jax.errors import UserError
+from dropclass_jax.models import mobilenet_v3
+from dropclass_jax.models.torch_names import Path, strip_prefix, torch_keys
 
-Path = tuple[str, ...]
+StateDict = Mapping[str, np.ndarray]
 
-_NORM_LEAVES = {
-    "weight": ("params", "scale"),
-    "bias": ("params", "bias"),
-    "running_mean": ("batch_stats", "mean"),
-    "running_var": ("batch_stats", "var"),
-}
-_KERNEL_LEAVES = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
-
-# The first rule that matches is taken, in both directions.
-_HRNET = (
-    ("conv{i}", "backbone/stem{i}/conv"),
-    ("bn{i}", "backbone/stem{i}/norm"),
-    ("layer1.{b}.conv{i}", "backbone/stage1_block{b}/conv{i}"),
-    ("layer1.{b}.bn{i}", "backbone/stage1_block{b}/norm{i}"),
-    ("layer1.{b}.downsample.0", "backbone/stage1_block{b}/shortcut/conv"),
-    ("layer1.{b}.downsample.1", "backbone/stage1_block{b}/shortcut/norm"),
-    ("transition{s}.{i}.0", "backbone/transition{s}_branch{i}/conv"),
-    ("transition{s}.{i}.1", "backbone/transition{s}_branch{i}/norm"),
-    ("transition{s}.{i}.0.0", "backbone/transition{s}_new{i}/conv"),
-    ("transition{s}.{i}.0.1", "backbone/transition{s}_new{i}/norm"),
-    (
-        "stage{s}.{m}.branches.{i}.{b}.conv{c}",
-        "backbone/stage{s}_module{m}/branch{i}_block{b}/conv{c}",
-    ),
-    (
-        "stage{s}.{m}.branches.{i}.{b}.bn{c}",
-        "backbone/stage{s}_module{m}/branch{i}_block{b}/norm{c}",
-    ),
-    ("stage{s}.{m}.fuse_layers.{i}.{j}.0", "backbone/stage{s}_module{m}/fuse_{j}to{i}/conv"),
-    ("stage{s}.{m}.fuse_layers.{i}.{j}.1", "backbone/stage{s}_module{m}/fuse_{j}to{i}/norm"),
-    (
-        "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.0",
-        "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/conv",
-    ),
-    (
-        "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.1",
-        "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/norm",
-    ),
-    ("last_layer.0", "backbone/neck/conv"),
-    ("last_layer.1", "backbone/neck/norm"),
-    ("_classifier", "classifier"),
-    ("clsdrop_conv1", "refine/conv"),
-    ("clsdrop_bn1", "refine/norm"),
+# Parts of checkpoints that are no backbone: classifiers of ImageNet, heads, the state of losses.
+_NOT_BACKBONE = re.compile(
+    r"(fc|classifier|_classifier|aux_classifier|conv_head|final_layer|incre_modules"
+    r"|downsamp_modules|last_layer|clsdrop_\w+|cls_head|aux_head|ocr_\w+|conv3x3_ocr|loss|criterion)"
+    r"\b|(params|batch_stats)/(?!backbone/)"
 )
 
-RULES = {"hrnet": _HRNET}
+_TIMM_EPSILON = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,118 +38,211 @@ class LoadReport:
     """What ``load_state_dict`` did with every key of the file and every leaf of the model.
 
     Attributes:
-      matched: PyTorch keys that were loaded, as the file names them.
-      missing: ``collection/path`` of the leaves that the file lacks and that kept their value.
-      unused: PyTorch keys that name nothing in the model (``num_batches_tracked`` apart).
+      naming: whose names the file has.
+      matched: keys that were loaded, as the file names them.
+      missing: ``collection/path`` of the leaves that keep their initial value.
+      unused: keys that the model has no use for (``num_batches_tracked`` apart), those of a
+        classifier for other classes included.
     """
 
+    naming: str
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        return (
-            f"{len(self.matched)} loaded, {len(self.missing)} left at their initial value, "
-            f"{len(self.unused)} unused"
-        )
-
-
-def flax_path(torch_key: str, family: str = "hrnet") -> Path | None:
-    """``"bn1.weight"`` to ``("params", "backbone", "stem1", "norm", "scale")``; None if unknown.
-
-    A leading ``module.`` or ``model.``, as wrappers of a network leave it, is ignored.
-    """
-    module, _, leaf = re.sub(r"^((module|model)\.)+", "", torch_key).rpartition(".")
-    for torch_template, flax_template in RULES[family]:
-        numbers = _match(torch_template, module)
-        if numbers is not None:
-            path = tuple(flax_template.format(**numbers).split("/"))
-            leaves = _NORM_LEAVES if path[-1].startswith("norm") else _KERNEL_LEAVES
-            if leaf not in leaves:
-                return None
-            collection, name = leaves[leaf]
-            return (collection, *path, name)
-    return None
-
-
-def torch_key(path: Path, family: str = "hrnet") -> str | None:
-    """The inverse of ``flax_path``: the key of a leaf ``(collection, ..., name)``, or None."""
-    module = "/".join(path[1:-1])
-    leaves = _NORM_LEAVES if path[-2].startswith("norm") else _KERNEL_LEAVES
-    names = {flax_name: torch_name for torch_name, flax_name in leaves.items()}
-    for torch_template, flax_template in RULES[family]:
-        numbers = _match(flax_template, module)
-        if numbers is not None:
-            return f"{torch_template.format(**numbers)}.{names[path[0], path[-1]]}"
-    return None
-
-
-def torch_keys(variables: Mapping[str, Any], family: str = "hrnet") -> dict[str, Path]:
-    """``{PyTorch key: (collection, ..., name)}`` for the leaves of ``variables`` that have one."""
-    paths = traverse_util.flatten_dict(variables)
-    return {key: path for path in paths if (key := torch_key(path, family)) is not None}
+        line = f"{len(self.matched)} tensors loaded, in {self.naming} names"
+        if self.missing:
+            line += f"; start afresh: {_counted(path.split('/')[1] for path in self.missing)}"
+        if self.unused:
+            line += f"; of no use here: {_counted(map(_first_word, self.unused))}"
+        return line
 
 
 def load_state_dict(
-    variables: Mapping[str, Any], state_dict: Mapping[str, np.ndarray], family: str = "hrnet"
+    variables: Mapping[str, Any], state_dict: StateDict
 ) -> tuple[dict[str, Any], LoadReport]:
-    """Puts a PyTorch state dict on the variables of the same network.
+    """Put weights on the variables of a model.
 
     Args:
       variables: ``{"params": ..., "batch_stats": ...}`` of the model; arrays or
-        ``jax.ShapeDtypeStruct``, of which those the file lacks are handed back as they are.
-      state_dict: ``{key: array}``, convolutions ``[out, in, kh, kw]``, linear ``[out, in]``.
-      family: key of ``RULES``.
+        ``jax.ShapeDtypeStruct``, of which those that start afresh are handed back as they are.
+      state_dict: ``{key: array}``: of PyTorch, with convolutions ``[out, in, kh, kw]`` and linear
+        layers ``[out, in]``, or our own leaves, ``"params/backbone/..."``.
 
     Returns:
       Variables of the same structure, in the wider of the file's dtype and the model's (float64
-      only where JAX has it on), and a ``LoadReport``. It is the caller's to decide which missing
-      or unused keys are in order.
+      only where JAX has it on), and a report of what became of every tensor. The head, the
+      auxiliary head, the classifiers and DropClass's refine block may each be left as they are, and
+      then whole; a classifier also where the file's is for another number of classes.
 
     Raises:
-      UserError: an array has another shape than the model's, or two keys name the same leaf.
+      UserError: names the first tensor that does not fit, and its shape in the file and the model:
+        one of another shape, one of a backbone that has no place in the model's, one that is
+        lacking, or one that is there twice.
     """
     flat = traverse_util.flatten_dict(variables)
-    loaded: dict[Path, Any] = {}
-    matched, unused = [], []
-    for key, array in state_dict.items():
+    arrays = _in_our_form(state_dict)
+    torch_names = torch_keys(variables)
+    paths = {"/".join(path): path for path in flat} | torch_names
+    found: dict[Path, str] = {}
+    unused = []
+    for key in arrays:
         if key.endswith("num_batches_tracked"):
             continue
-        path = flax_path(key, family)
-        if path not in flat:
+        path = paths.get(key if _is_ours(key) else strip_prefix(key))
+        if path is None:
             unused.append(key)
-            continue
-        if path in loaded:
-            raise UserError(f"{key} is in the weights twice, with and without a prefix; keep one")
-        loaded[path] = _converted(key, np.asarray(array), flat[path])
-        matched.append(key)
-    missing = tuple("/".join(path) for path in flat if path not in loaded)
-    report = LoadReport(matched=tuple(matched), missing=missing, unused=tuple(unused))
+        elif path in found:
+            raise UserError(
+                f"{key} is in the weights twice, also as {found[path]}: keep one of them"
+            )
+        else:
+            found[path] = key
+
+    fresh = _fresh_parts(flat, found, arrays)
+    unused += [key for path, key in found.items() if _part(path) in fresh]
+    taken = {path: key for path, key in found.items() if _part(path) not in fresh}
+    # Before what is lacking: a tensor of the wrong shape has a name in both.
+    loaded = {path: _converted(key, arrays[key], flat[path]) for path, key in taken.items()}
+    missing = [path for path in flat if path not in taken]
+    _check_backbone(flat, missing, unused, arrays, torch_names)
+    report = LoadReport(
+        naming=_naming(arrays),
+        matched=tuple(taken.values()),
+        missing=tuple("/".join(path) for path in missing),
+        unused=tuple(unused),
+    )
     return traverse_util.unflatten_dict({**flat, **loaded}), report
 
 
+def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:
+    """The state dict with the tensors that our networks have in another form brought to it."""
+    arrays = {key: np.asarray(array) for key, array in state_dict.items()}
+    # torchvision's LR-ASPP adds up two classifiers; ours has one, of both inputs side by side.
+    lows = [key for key in arrays if key.endswith("classifier.low_classifier.weight")]
+    for prefix in (key.removesuffix("low_classifier.weight") for key in lows):
+        halves = [f"{prefix}{half}_classifier" for half in ("low", "high")]
+        if all(f"{half}.{leaf}" in arrays for half in halves for leaf in ("weight", "bias")):
+            weights, biases = (
+                [arrays.pop(f"{half}.{leaf}") for half in halves] for leaf in ("weight", "bias")
+            )
+            arrays[f"{prefix}low_high.weight"] = np.concatenate(weights, axis=1)
+            arrays[f"{prefix}low_high.bias"] = sum(biases)
+    # timm's MobileNetV3 adds another epsilon to its variances: the scale takes up the difference.
+    if any(strip_prefix(key) == "conv_stem.weight" for key in arrays):
+        for key in [key for key in arrays if key.endswith(".running_var")]:
+            scale, var = key.replace("running_var", "weight"), arrays[key]
+            if scale in arrays:
+                ratio = (var + mobilenet_v3.EPSILON) / (var + _TIMM_EPSILON)
+                arrays[scale] = arrays[scale] * np.sqrt(ratio)
+    return arrays
+
+
+def _part(path: Path) -> str:
+    """The part of the model that is loaded as a whole, or starts afresh as a whole."""
+    return "/".join(path[1:3]) if path[1] == "auxiliary_head" else path[1]
+
+
+def _fresh_parts(
+    flat: Mapping[Path, Any], found: Mapping[Path, str], arrays: StateDict
+) -> set[str]:
+    fresh = set()
+    parts: dict[str, list[Path]] = {}
+    for path in flat:
+        parts.setdefault(_part(path), []).append(path)
+    for part, leaves in parts.items():
+        if part == "backbone":
+            continue
+        lacking = [path for path in leaves if path not in found]
+        if lacking and len(lacking) < len(leaves):
+            raise UserError(
+                f"the weights hold only a part of the model's {part}: they lack "
+                f"{_shown(flat, lacking[0])}. Take weights of this head, or remove all of its keys"
+            )
+        if lacking:
+            fresh.add(part)
+        elif part.endswith("classifier"):
+            files = (_in_our_layout(found[path], arrays[found[path]]) for path in leaves)
+            if [array.shape for array in files] != [flat[path].shape for path in leaves]:
+                fresh.add(part)
+    if "head" in fresh:  # new features mean nothing to what used to read others
+        fresh |= {"classifier", "refine"} & parts.keys()
+    return fresh
+
+
+def _check_backbone(
+    flat: Mapping[Path, Any],
+    missing: Sequence[Path],
+    unused: Sequence[str],
+    arrays: StateDict,
+    torch_names: Mapping[str, Path],
+) -> None:
+    """Raises ``UserError`` unless the file holds the model's backbone, all of it and no more."""
+    advice = "take weights of the model's own backbone"
+    backbone = [path for path in flat if path[1] == "backbone"]
+    lacking = [path for path in missing if path[1] == "backbone"]
+    if len(lacking) == len(backbone) > 0:
+        first = next(iter(arrays), None)
+        holds = f"its first tensor is {first!r} {arrays[first].shape}" if first else "it is empty"
+        raise UserError(f"the weights hold nothing of the model's backbone ({holds}): {advice}")
+    for key in unused:
+        if not _NOT_BACKBONE.match(strip_prefix(key)):
+            raise UserError(
+                f"{key} {arrays[key].shape} of the weights has no place in the model: {advice}"
+            )
+    if lacking:
+        names = [key for key, path in torch_names.items() if path == lacking[0]]
+        theirs = f", in PyTorch {' or '.join(names)}" if names else ""
+        raise UserError(f"the weights lack {_shown(flat, lacking[0])}{theirs}: {advice}")
+
+
+def _shown(flat: Mapping[Path, Any], path: Path) -> str:
+    return f"{'/'.join(path)} {flat[path].shape}"
+
+
+def _is_ours(key: str) -> bool:
+    return key.startswith(("params/", "batch_stats/"))
+
+
+def _in_our_layout(key: str, array: np.ndarray) -> np.ndarray:
+    """PyTorch's OIHW -> HWIO (depthwise O1HW -> HW1O), OI -> IO; our own as they are."""
+    if _is_ours(key) or array.ndim < 2:
+        return array
+    return array.transpose(*range(2, array.ndim), 1, 0)
+
+
 def _converted(key: str, array: np.ndarray, leaf: Any) -> Any:
-    """``array`` in flax's layout and as a JAX array; ``leaf`` gives the shape it must have."""
-    original = array.shape
-    if array.ndim > 1:  # OIHW -> HWIO (depthwise O1HW -> HW1O), OI -> IO
-        array = array.transpose(*range(2, array.ndim), 1, 0)
-    if array.shape != leaf.shape:
+    """``array`` in our layout and as a JAX array; ``leaf`` gives the shape it must have."""
+    ours = _in_our_layout(key, array)
+    if ours.shape != leaf.shape:
         expected = leaf.shape
-        if len(expected) > 1:  # shown as PyTorch would
+        if not _is_ours(key) and len(expected) > 1:  # shown as PyTorch would
             expected = (*expected[:-3:-1], *expected[:-2])
         raise UserError(
-            f"{key} has shape {original} in the weights, the model needs {expected}: take weights "
-            "of this architecture and number of classes, or remove the key to start it afresh"
+            f"{key} has shape {array.shape} in the weights, the model needs {expected}: "
+            "take weights of this architecture"
         )
-    return jnp.asarray(array.astype(np.promote_types(array.dtype, leaf.dtype)))
+    return jnp.asarray(ours.astype(np.promote_types(ours.dtype, leaf.dtype)))
 
 
-def _match(template: str, text: str) -> dict[str, str] | None:
-    """The numbers that ``template``'s fields stand for in ``text``, or None."""
-    match = _pattern(template).fullmatch(text)
-    return match and match.groupdict()
+def _naming(keys: Iterable[str]) -> str:
+    """Whose names a file has, for a person to see."""
+    keys = list(keys)
+    stripped = {strip_prefix(key) for key in keys}
+    tells = (
+        ("DropClass's", lambda: "clsdrop_conv1.weight" in stripped),
+        ("HRNet's", lambda: any(key.startswith("stage2.") for key in stripped)),
+        ("timm's", lambda: "conv_stem.weight" in stripped),
+        ("torchvision's", lambda: any("backbone." in key or "features." in key for key in keys)),
+        ("our own", lambda: any(map(_is_ours, keys))),
+    )
+    return next((name for name, tell in tells if tell()), "ResNet's")
 
 
-@functools.cache
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(template)))
+def _first_word(key: str) -> str:
+    return re.split(r"[./]", re.sub(r"^(params|batch_stats)/", "", strip_prefix(key)))[0]
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{word} ({count})" for word, count in Counter(words).items())

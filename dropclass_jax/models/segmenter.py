@@ -1,12 +1,16 @@
-"""A backbone, a 1x1 classifier and, between them, DropClass."""
+"""A backbone, a head, a 1x1 classifier and, between the last two, DropClass."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dropclass_jax.dropclass import DropClass, keep_all
+from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers
 
 
@@ -14,18 +18,22 @@ class Segmenter(nn.Module):
     """Images to per-class logits at the features' resolution.
 
     Attributes:
-      backbone: images ``[B, H, W, 3]`` -> features ``[B, h, w, C]``, called with ``(x, train)``.
+      backbone: images ``[B, H, W, 3]`` -> maps from fine to deep, called with ``(images, train)``.
+      head: maps -> features ``[B, h, w, C]``, called with ``(maps, train)``.
       num_classes: K.
       dropclass: also classify the features without the dropped class (METHOD: section 3.2 of the
         paper). Off, the network is the plain one, its parameters included.
+      auxiliary: the map that a second classifier reads; None for none.
       importance: ``'shared'`` or ``'position'``; see ``dropclass.DropClass``.
       stop_importance_gradient: hold the importance constant in the backward pass.
       layers: makes the classifier and the refine block.
     """
 
     backbone: nn.Module
+    head: Callable[[Any, bool], jax.Array]
     num_classes: int
     dropclass: bool = True
+    auxiliary: int | None = None
     importance: str = "shared"
     stop_importance_gradient: bool = False
     layers: Layers = Layers()
@@ -39,13 +47,16 @@ class Segmenter(nn.Module):
         Args:
           images: float ``[B, H, W, 3]``, normalised.
           keep: ``[K]`` or ``[B, K]``, 0 for the dropped class; None drops nothing.
-          train: normalise by the batch and update ``batch_stats``.
+          train: normalise by the batch and update ``batch_stats``; a head that drops out needs a
+            ``dropout`` key.
 
         Returns:
           ``features [B, h, w, C]``, ``logits [B, h, w, K]`` and, with DropClass,
-          ``features_drop`` and ``logits_drop`` of the same shapes. Logits are float32 or wider.
+          ``features_drop`` and ``logits_drop`` of the same shapes; with an auxiliary classifier
+          ``logits_auxiliary`` at its map's resolution. Logits are float32 or wider.
         """
-        features = self.backbone(images, train)
+        maps = self.backbone(images, train)
+        features = self.head(maps, train)
         classifier = self.layers.conv(self.num_classes, 1, use_bias=True, name="classifier")
         outputs = {"features": features, "logits": classifier(features)}
         if self.dropclass:
@@ -65,6 +76,9 @@ class Segmenter(nn.Module):
                 train,
             )
             outputs |= {"features_drop": features_drop, "logits_drop": classifier(features_drop)}
+        if self.auxiliary is not None:
+            auxiliary = Auxiliary(self.num_classes, self.layers, name="auxiliary_head")
+            outputs["logits_auxiliary"] = auxiliary(maps[self.auxiliary], train)
         return {
             name: value.astype(jnp.promote_types(value.dtype, jnp.float32))
             if name.startswith("logits")

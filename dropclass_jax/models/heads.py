@@ -1,0 +1,103 @@
+"""Heads: what turns a backbone's maps into the features that a 1x1 classifier reads.
+
+Each takes ``(maps, train)``, four maps from the finest to the deepest (see ``models.BACKBONES``),
+and returns features ``[B, h, w, C]``: what DropClass works on. The classifier is not theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from dropclass_jax.models.layers import ConvNorm, Dropout, Layers, global_mean, resize_bilinear
+
+
+class Concat(nn.Module):
+    """All maps at the finest one's resolution, mixed by a 1x1 convolution: HRNetV2's neck.
+
+    Wang et al., TPAMI 2020, section 3.3. As many features as the maps have channels together.
+    """
+
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array], train: bool) -> jax.Array:
+        size = maps[0].shape[1:3]
+        x = jnp.concatenate([resize_bilinear(x, size) for x in maps], axis=-1)
+        return nn.relu(ConvNorm(self.layers, x.shape[-1], use_bias=True, name="neck")(x, train))
+
+
+class DeepLabV3(nn.Module):
+    """Atrous spatial pyramid pooling over the deepest map, then a 3x3 convolution: 256 features.
+
+    Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, section 3.3,
+    as torchvision builds it.
+
+    Attributes:
+      layers: makes the convolutions and norms.
+      rates: dilation of the 3x3 convolutions. torchvision takes the default at every output stride;
+        the paper halves it at output stride 16.
+      dropout: share of the pyramid's features that training drops; torchvision's.
+    """
+
+    layers: Layers = Layers()
+    rates: tuple[int, ...] = (12, 24, 36)
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array], train: bool) -> jax.Array:
+        layers, x = self.layers, maps[-1]
+        pyramid = [nn.relu(ConvNorm(layers, 256, name="aspp0")(x, train))]
+        for i, rate in enumerate(self.rates, start=1):
+            conv = ConvNorm(layers, 256, 3, dilation=rate, name=f"aspp{i}")
+            pyramid.append(nn.relu(conv(x, train)))
+        pooled = global_mean(x)  # [B, 1, 1, C]
+        pooled = nn.relu(ConvNorm(layers, 256, name="aspp_pooled")(pooled, train))
+        pyramid.append(jnp.broadcast_to(pooled, pyramid[0].shape))
+
+        x = jnp.concatenate(pyramid, axis=-1)  # [B, h, w, 256 * (len(rates) + 2)]
+        x = nn.relu(ConvNorm(layers, 256, name="project")(x, train))
+        x = Dropout(self.dropout, layers.axis_name, name="dropout")(x, train)
+        return nn.relu(ConvNorm(layers, 256, 3, name="mix")(x, train))
+
+
+class LRASPP(nn.Module):
+    """The light head of MobileNetV3, at stride 8: the features of two levels side by side.
+
+    Howard et al., "Searching for MobileNetV3", 2019, section 6.4, as torchvision builds it: the
+    deepest map gated by its own mean (128 features), beside the map of stride 8 as it is. The paper
+    adds up a 1x1 classification of each: one 1x1 classifier of both together.
+    """
+
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array], train: bool) -> jax.Array:
+        fine, deep = maps[1], maps[-1]
+        x = nn.relu(ConvNorm(self.layers, 128, name="reduce")(deep, train))
+        x *= nn.sigmoid(self.layers.conv(128, name="gate")(global_mean(deep)))
+        return jnp.concatenate([fine, resize_bilinear(x, fine.shape[1:3])], axis=-1)
+
+
+class Auxiliary(nn.Module):
+    """Logits from the middle of a backbone, for a second loss in training: torchvision's FCN head.
+
+    Attributes:
+      num_classes: K.
+      layers: makes the convolutions and norms.
+      dropout: share of the features that training drops; torchvision's.
+    """
+
+    num_classes: int
+    layers: Layers = Layers()
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """``[B, h, w, C]`` to ``[B, h, w, K]``."""
+        x = nn.relu(ConvNorm(self.layers, x.shape[-1] // 4, 3, name="mix")(x, train))
+        x = Dropout(self.dropout, self.layers.axis_name, name="dropout")(x, train)
+        return self.layers.conv(self.num_classes, use_bias=True, name="classifier")(x)

@@ -1,0 +1,173 @@
+"""What the modules of our networks are called in PyTorch checkpoints.
+
+One table: a flax module path, then the names that torchvision, timm, HRNet's authors or DropClass's
+authors give the same module. ``{x}`` stands for the same number on both sides. A row counts where
+the model has the module, so the table needs no word on which network a file is of.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from flax import traverse_util
+
+Path = tuple[str, ...]
+
+_NORM_LEAVES = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
+_KERNEL_LEAVES = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
+
+_NAMES = (
+    # HRNet's authors; timm and DropClass's authors kept the names.
+    ("backbone/stem{i}/conv", "conv{i}"),
+    ("backbone/stem{i}/norm", "bn{i}"),
+    ("backbone/stage1_block{b}/conv{i}", "layer1.{b}.conv{i}"),
+    ("backbone/stage1_block{b}/norm{i}", "layer1.{b}.bn{i}"),
+    ("backbone/stage1_block{b}/shortcut/conv", "layer1.{b}.downsample.0"),
+    ("backbone/stage1_block{b}/shortcut/norm", "layer1.{b}.downsample.1"),
+    ("backbone/transition{s}_branch{i}/conv", "transition{s}.{i}.0"),
+    ("backbone/transition{s}_branch{i}/norm", "transition{s}.{i}.1"),
+    ("backbone/transition{s}_new{i}/conv", "transition{s}.{i}.0.0"),
+    ("backbone/transition{s}_new{i}/norm", "transition{s}.{i}.0.1"),
+    (
+        "backbone/stage{s}_module{m}/branch{i}_block{b}/conv{c}",
+        "stage{s}.{m}.branches.{i}.{b}.conv{c}",
+    ),
+    (
+        "backbone/stage{s}_module{m}/branch{i}_block{b}/norm{c}",
+        "stage{s}.{m}.branches.{i}.{b}.bn{c}",
+    ),
+    ("backbone/stage{s}_module{m}/fuse_{j}to{i}/conv", "stage{s}.{m}.fuse_layers.{i}.{j}.0"),
+    ("backbone/stage{s}_module{m}/fuse_{j}to{i}/norm", "stage{s}.{m}.fuse_layers.{i}.{j}.1"),
+    (
+        "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/conv",
+        "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.0",
+    ),
+    (
+        "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/norm",
+        "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.1",
+    ),
+    # ResNet: torchvision's and timm's. MobileNetV3: timm's (then torchvision's, which counts up).
+    ("backbone/stem/conv", "conv1", "conv_stem", "0.0"),
+    ("backbone/stem/norm", "bn1", "0.1"),
+    ("backbone/layer{s}_block{b}/conv{i}", "layer{s}.{b}.conv{i}"),
+    ("backbone/layer{s}_block{b}/norm{i}", "layer{s}.{b}.bn{i}"),
+    ("backbone/layer{s}_block{b}/shortcut/conv", "layer{s}.{b}.downsample.0"),
+    ("backbone/layer{s}_block{b}/shortcut/norm", "layer{s}.{b}.downsample.1"),
+    # Heads: HRNet's and DropClass's authors, then torchvision.
+    ("head/neck/conv", "last_layer.0"),
+    ("head/neck/norm", "last_layer.1"),
+    ("head/aspp{i}/conv", "classifier.0.convs.{i}.0"),
+    ("head/aspp{i}/norm", "classifier.0.convs.{i}.1"),
+    ("head/aspp_pooled/conv", "classifier.0.convs.4.1"),
+    ("head/aspp_pooled/norm", "classifier.0.convs.4.2"),
+    ("head/project/conv", "classifier.0.project.0"),
+    ("head/project/norm", "classifier.0.project.1"),
+    ("head/mix/conv", "classifier.1"),
+    ("head/mix/norm", "classifier.2"),
+    ("head/reduce/conv", "classifier.cbr.0"),
+    ("head/reduce/norm", "classifier.cbr.1"),
+    ("head/gate", "classifier.scale.1"),
+    ("auxiliary_head/mix/conv", "aux_classifier.0"),
+    ("auxiliary_head/mix/norm", "aux_classifier.1"),
+    ("auxiliary_head/classifier", "aux_classifier.4"),
+    ("classifier", "_classifier", "last_layer.3", "classifier.4", "classifier.low_high"),
+    ("refine/conv", "clsdrop_conv1"),
+    ("refine/norm", "clsdrop_bn1"),
+)
+
+
+def strip_prefix(key: str) -> str:
+    """A key without what wrappers, and torchvision's networks, put before the backbone's names.
+
+    >>> strip_prefix("module.backbone.layer1.0.conv1.weight")
+    'layer1.0.conv1.weight'
+    """
+    return re.sub(r"^((module|model|backbone|features)\.)+", "", key)
+
+
+def torch_keys(variables: Mapping[str, Any]) -> dict[str, Path]:
+    """``{PyTorch key: (collection, ..., name)}`` of every leaf, by all the names it may have.
+
+    Args:
+      variables: ``{"params": ..., "batch_stats": ...}`` of a model, or only one of the two.
+
+    Returns:
+      Several keys may lead to one leaf; a file holds one of them, without its prefix.
+    """
+    flat = traverse_util.flatten_dict(variables)
+    keys = {}
+    modules = dict.fromkeys("/".join(path[1:-1]) for path in flat)
+    for module, name in [*_from_table(modules), *_mobilenet_v3(flat, modules)]:
+        path = tuple(module.split("/"))
+        leaves = _NORM_LEAVES if path[-1].startswith("norm") else _KERNEL_LEAVES
+        for leaf, (collection, flax_leaf) in leaves.items():
+            if (full := (collection, *path, flax_leaf)) in flat:
+                keys[f"{name}.{leaf}"] = full
+    return keys
+
+
+def _from_table(modules: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """``(flax module, PyTorch module)`` by the table."""
+    for module in modules:
+        for flax_template, *torch_templates in _NAMES:
+            if match := _pattern(flax_template).fullmatch(module):
+                for template in torch_templates:
+                    yield module, template.format(**match.groupdict())
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(template)))
+
+
+def _mobilenet_v3(flat: Mapping[Path, Any], modules: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """``(flax module, PyTorch module)`` of MobileNetV3's blocks.
+
+    torchvision numbers a block's parts in order, and leaves out those it lacks. timm has different
+    names for a block with and without ``expand``, and groups blocks of the same width.
+    """
+    count = 0
+    stage, stage_width, place = -1, 0, 0
+    while f"backbone/block{count}/depthwise/conv" in modules:
+        block = f"backbone/block{count}"
+        width = flat["params", "backbone", f"block{count}", "project", "conv", "kernel"].shape[-1]
+        stage, place = (stage, place + 1) if width == stage_width else (stage + 1, 0)
+        stage_width = width
+        convs = [p for p in ("expand", "depthwise", "project") if f"{block}/{p}/conv" in modules]
+        squeezed = [f"{block}/squeeze"] if f"{block}/squeeze/reduce" in modules else []
+
+        parts = [f"{block}/{part}" for part in convs]
+        parts[-1:-1] = squeezed  # before project
+        for i, part in enumerate(parts):
+            name = f"{count + 1}.block.{i}"
+            if part in squeezed:
+                yield f"{part}/reduce", f"{name}.fc1"
+                yield f"{part}/restore", f"{name}.fc2"
+            else:
+                yield f"{part}/conv", f"{name}.0"
+                yield f"{part}/norm", f"{name}.1"
+
+        name = f"blocks.{stage}.{place}"
+        timm = ("conv_pw", "conv_dw", "conv_pwl") if len(convs) == 3 else ("conv_dw", "conv_pw")
+        for i, (part, conv) in enumerate(zip(convs, timm, strict=True), start=1):
+            yield f"{block}/{part}/conv", f"{name}.{conv}"
+            yield f"{block}/{part}/norm", f"{name}.bn{i}"
+        for part in squeezed:
+            yield f"{part}/reduce", f"{name}.se.conv_reduce"
+            yield f"{part}/restore", f"{name}.se.conv_expand"
+        count += 1
+    if count:
+        for last, (conv, norm) in {
+            f"{count + 1}": "01",
+            f"blocks.{stage + 1}.0": ("conv", "bn1"),
+        }.items():
+            yield "backbone/last/conv", f"{last}.{conv}"
+            yield "backbone/last/norm", f"{last}.{norm}"
