@@ -30,6 +30,9 @@ def get_config() -> ConfigDict:
                 "bn_momentum": 0.99,  # share of the old statistics kept at each step
                 "dtype": "float32",  # of the computation: 'float32' or 'bfloat16'
             },
+            "init": {
+                "path": "",  # weights to start from: a file, or the folder of a run; see README
+            },
             "dropclass": {
                 "enabled": True,  # off is plain training: the baseline
                 "alpha": 10.0,  # weight of the suppression

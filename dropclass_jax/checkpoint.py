@@ -6,6 +6,8 @@ the one before it as the latest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +81,8 @@ def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
     Raises:
       UserError: there is no checkpoint, or it holds another model's variables.
     """
-    directory = Path(workdir).absolute() / "checkpoints"
-    options = ocp.CheckpointManagerOptions(create=False)
-    if not directory.is_dir():
-        raise UserError(f"{workdir} holds no checkpoint; train there first")
-    with ocp.CheckpointManager(directory, options=options) as checkpoints:
+    with _reader(workdir) as checkpoints:
         step = checkpoints.latest_step()
-        if step is None:
-            raise UserError(f"{workdir} holds no finished checkpoint; train there first")
         restore_args = ocp.checkpoint_utils.construct_restore_args(variables)
         args = ocp.args.PyTreeRestore(
             item=variables, restore_args=restore_args, partial_restore=True
@@ -94,8 +90,49 @@ def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
         except ValueError as error:
-            raise UserError(_mismatch(directory, step, error)) from error
+            raise UserError(_mismatch(checkpoints.directory, step, error)) from error
     return restored, step
+
+
+def exists(workdir: Path) -> bool:
+    """Whether a run has a finished checkpoint to continue from."""
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
+
+def variable_shapes(workdir: Path) -> dict[str, Any]:
+    """What variables a run's latest checkpoint holds, without reading them.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      ``{'params': ..., 'batch_stats': ...}`` of ``jax.ShapeDtypeStruct``.
+
+    Raises:
+      UserError: there is no checkpoint.
+    """
+    with _reader(workdir) as checkpoints:
+        stored = checkpoints.item_metadata(checkpoints.latest_step())["state"].tree
+    variables = {name: stored[name] for name in ("params", "batch_stats")}
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+
+
+@contextmanager
+def _reader(workdir: Path) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a run that has at least one."""
+    directory = Path(workdir).absolute() / "checkpoints"
+    options = ocp.CheckpointManagerOptions(create=False)
+    if not directory.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint; train there first")
+    # Named, or orbax warns of each that it could not restore, which nobody asked it to.
+    handlers = {
+        "state": ocp.PyTreeCheckpointHandler(),
+        "data": grain.checkpoint.CheckpointHandler(),
+    }
+    with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as checkpoints:
+        if checkpoints.latest_step() is None:
+            raise UserError(f"{workdir} holds no finished checkpoint; train there first")
+        yield checkpoints
 
 
 def _mismatch(directory: Any, step: int, error: Exception) -> str:

@@ -13,11 +13,15 @@ from ml_collections import ConfigDict
 from dropclass_jax.errors import UserError, nearest
 
 
-def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
     """Run an absl ``main``; a user's mistake is one line on stderr and exit code 2.
 
     ``main`` may return an exit code. An exception other than ``UserError`` is a bug and keeps its
     traceback.
+
+    Args:
+      main: called with the arguments that are no options, the program's name first.
+      positional: whether there may be such arguments.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -25,7 +29,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not positional:
                 raise UserError(f"unexpected argument {argv[1]!r}; options start with --")
             return main(argv) or 0
         except UserError as error:

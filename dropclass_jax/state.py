@@ -33,27 +33,22 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
-def create(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    image_shape: tuple[int, int, int],
-) -> TrainState:
-    """A fresh state.
+def init_variables(
+    model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Fresh parameters and statistics.
 
     Args:
       model: a model of ``dropclass_jax.models``.
-      optimizer: an optax optimizer.
-      key: the PRNG key of the initial parameters.
+      key: the PRNG key of the parameters.
       image_shape: ``(H, W, 3)``; parameters do not depend on H and W, so small ones do.
 
     Returns:
-      A state at step 0.
+      ``{"params": ..., "batch_stats": ...}``, float32.
     """
 
-    def init(key: jax.Array) -> TrainState:
-        variables = model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
-        return from_variables(variables, optimizer)
+    def init(key: jax.Array) -> dict[str, Any]:
+        return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
 
     # It runs once: hundreds of random draws are not worth optimising, which takes half a minute.
     once = {"xla_backend_optimization_level": 0}

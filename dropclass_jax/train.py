@@ -30,9 +30,11 @@ from dropclass_jax import (
     parallel,
     rundir,
     state,
+    weights,
 )
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
+from dropclass_jax.models import pretrained
 from dropclass_jax.progress import Progress
 from dropclass_jax.reporting import pictures
 
@@ -51,6 +53,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: anything that the user can mend; before any work wherever possible.
     """
     start = time.monotonic()
+    initial_weights = None
+    if config.init.path and not checkpoint.exists(workdir):
+        initial_weights = weights.read(config.init.path)
     dataset = experiment.load_data(config)
     built = experiment.build(config, dataset)
     for split in ("train", *config.eval.splits):
@@ -67,12 +72,15 @@ def train(config: ConfigDict, workdir: Path) -> int:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    variables = state.init_variables(
+        built.model, jax.random.key(config.seed), image_shape=(64, 64, 3)
+    )
+    if initial_weights is not None:
+        variables, report = pretrained.load_state_dict(variables, initial_weights)
     rundir.claim(workdir, config, dataset.fingerprint)
 
-    current = state.create(
-        built.model, built.optimizer, jax.random.key(config.seed), image_shape=(64, 64, 3)
-    )
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
+    current = state.from_variables(variables, built.optimizer)
     current = checkpoint.restore_latest(checkpoints, current, batches)
     step = int(current.step)
     progress = Progress(
@@ -80,6 +88,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
     if step:
         progress.say(f"continuing {workdir} at step {step}")
+    elif initial_weights is not None:
+        progress.say(f"{config.init.path}: {report}")
     train_step = _compile(parallel.pmap_step(built.train_step), current, config)
     eval_step = parallel.pmap_eval(built.eval_step)
     progress.restart_clock(step)

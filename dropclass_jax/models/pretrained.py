@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import mobilenet_v3
-from dropclass_jax.models.torch_names import Path, strip_prefix, torch_keys
+from dropclass_jax.models.torch_names import CLASSIFIERS, Path, strip_prefix, torch_keys
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -114,6 +114,16 @@ def load_state_dict(
         unused=tuple(unused),
     )
     return traverse_util.unflatten_dict({**flat, **loaded}), report
+
+
+def num_classes(state_dict: StateDict) -> int | None:
+    """How many classes a state dict's segmentation classifier tells apart; None without one."""
+    for key, array in _in_our_form(state_dict).items():
+        if key == "params/classifier/kernel":
+            return array.shape[-1]
+        if strip_prefix(key).removesuffix(".weight") in CLASSIFIERS:
+            return array.shape[0]
+    return None
 
 
 def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:

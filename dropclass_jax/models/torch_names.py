@@ -24,6 +24,10 @@ _NORM_LEAVES = {
 }
 _KERNEL_LEAVES = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
 
+# The final 1x1 convolution: of DropClass's and HRNet's authors, of torchvision's DeepLabV3, and of
+# its LR-ASPP, there two that ``pretrained`` makes one.
+CLASSIFIERS = ("_classifier", "last_layer.3", "classifier.4", "classifier.low_high")
+
 _NAMES = (
     # HRNet's authors; timm and DropClass's authors kept the names.
     ("backbone/stem{i}/conv", "conv{i}"),
@@ -78,7 +82,7 @@ _NAMES = (
     ("auxiliary_head/mix/conv", "aux_classifier.0"),
     ("auxiliary_head/mix/norm", "aux_classifier.1"),
     ("auxiliary_head/classifier", "aux_classifier.4"),
-    ("classifier", "_classifier", "last_layer.3", "classifier.4", "classifier.low_high"),
+    ("classifier", *CLASSIFIERS),
     ("refine/conv", "clsdrop_conv1"),
     ("refine/norm", "clsdrop_bn1"),
 )

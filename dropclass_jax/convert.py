@@ -1,0 +1,64 @@
+"""Write weights to a file that needs no PyTorch, once and for all.
+
+    python -m dropclass_jax.convert IN OUT --model=hrnet_w48
+
+IN is a checkpoint of torchvision, timm, HRNet's or DropClass's authors, or the folder of a run; OUT
+ends in .safetensors or .npz, holds what the model has use for, and goes into
+``--config.init.path=OUT``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from flax import traverse_util
+
+from dropclass_jax import command, models, weights
+from dropclass_jax.errors import UserError
+from dropclass_jax.models import pretrained
+
+
+def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
+    """Write what ``model`` has use for of ``source`` to ``target``, by our own names.
+
+    The classifiers are kept whatever their number of classes is.
+
+    Args:
+      source: see ``weights.read``.
+      target: ``.npz`` or ``.safetensors``.
+      model: a name of ``dropclass_jax.models``.
+
+    Returns:
+      What became of every tensor.
+
+    Raises:
+      UserError: anything that does not fit; nothing is written then.
+    """
+    weights.check_writable(target)
+    arrays = weights.read(source)
+    # The number of classes is the file's own, or any: a fresh classifier is not written.
+    network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables, report = pretrained.load_state_dict(shapes, arrays)
+    leaves = traverse_util.flatten_dict(variables, sep="/")
+    fresh = set(report.missing)
+    weights.write(target, {k: np.asarray(v) for k, v in leaves.items() if k not in fresh})
+    return report
+
+
+def main(argv: list[str]) -> None:
+    """The command."""
+    if len(argv) != 3:
+        raise UserError("give two files: python -m dropclass_jax.convert IN OUT --model=NAME")
+    source, target = map(Path, argv[1:])
+    report = convert(source, target, flags.FLAGS.model)
+    print(f"{source} -> {target}: {report}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model", None, "The network; see dropclass_jax.models.", required=True)
+    command.run(main, positional=True)
