@@ -56,7 +56,8 @@ def main(argv: list[str]) -> None:
         raise UserError("give two files: python -m dropclass_jax.convert IN OUT --model=NAME")
     source, target = map(Path, argv[1:])
     report = convert(source, target, flags.FLAGS.model)
-    print(f"{source} -> {target}: {report}")
+    count = len(report.matched)
+    print(f"{source} -> {target}: {count} tensors from {report.naming} names{report.leftover}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _SHORT = {
     "loss_plain": "plain",
     "loss_drop": "drop",
     "suppression": "supp",
+    "loss_auxiliary": "aux",
     "lr": "lr",
     "lambda": "λ",
     "p": "p",

@@ -66,9 +66,9 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
         if path.suffix == ".npz":
             np.savez(temporary, **arrays)
         else:
-            from safetensors.numpy import save_file
+            from safetensors.numpy import save
 
-            save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary)
+            temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error

@@ -12,7 +12,10 @@ from dropclass_jax.command import load_config
 from dropclass_jax.data import info
 
 FILES = sorted(p.stem for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
-SPECS = [f"configs/{stem}.py" for stem in FILES] + ["configs/camvid.py:hrnet_w18_small_v2,full"]
+SPECS = [f"configs/{stem}.py" for stem in FILES] + [
+    "configs/camvid.py:hrnet_w18_small_v2,full",
+    "configs/camvid.py:deeplab_v3_mobilenet_v3_small",
+]
 FACTS = {"camvid": info.CAMVID, "streets": info.STREETS}
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}

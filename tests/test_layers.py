@@ -251,3 +251,44 @@ def test_compute_dtype_reaches_every_layer():
     y, variables = network(bn_input())
     assert y.dtype == jnp.bfloat16
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+
+
+class TestDropout:
+    x = np.ones((8, 5, 6, 4), np.float32)
+
+    def apply(self, x, key=0, rate=0.3, axis_name=None):
+        dropout = layers.Dropout(rate, axis_name)
+        return dropout.apply({}, x, train=True, rngs={"dropout": jax.random.key(key)})
+
+    def test_keeps_the_mean_and_scales_what_stays(self):
+        y = self.apply(np.ones((4, 64, 64, 16), np.float32))
+        values, counts = np.unique(y, return_counts=True)
+        np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
+        # Five deviations of a binomial share.
+        assert abs(counts[0] / y.size - 0.3) < 5 * np.sqrt(0.3 * 0.7 / y.size)
+        assert not np.array_equal(self.apply(self.x), self.apply(self.x, key=1))
+
+    def test_every_example_has_a_draw_of_its_own_wherever_it_is(self):
+        whole = np.asarray(self.apply(self.x))
+        assert len({row.tobytes() for row in whole}) == 8
+        on_device = jax.vmap(lambda x: self.apply(x, axis_name="devices"), axis_name="devices")
+        for devices in (2, 4):
+            parts = on_device(self.x.reshape(devices, -1, *self.x.shape[1:]))
+            np.testing.assert_array_equal(parts.reshape(whole.shape), whole)
+
+    def test_evaluation_and_a_rate_of_zero_need_no_key(self):
+        dropout = layers.Dropout(0.3)
+        np.testing.assert_array_equal(dropout.apply({}, self.x, train=False), self.x)
+        np.testing.assert_array_equal(layers.Dropout(0.0).apply({}, self.x, train=True), self.x)
+
+    def test_keeps_the_dtype(self):
+        assert self.apply(jnp.asarray(self.x, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_global_mean_of_short_floats():
+    # In bfloat16 a sum of 2^16 ones would stop at 256.
+    x = jnp.ones((2, 256, 256, 3), jnp.bfloat16)
+    mean = layers.global_mean(x)
+    assert mean.shape == (2, 1, 1, 3)
+    assert mean.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(mean.astype(np.float32), 1)

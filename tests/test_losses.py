@@ -85,6 +85,13 @@ def test_total_weighs_the_terms(logits, labels):
     # Plain training is the same path without the other terms.
     alone = objective.loss_terms({"logits": logits}, labels, None)
     assert objective.total(alone, lambda_=0.25, alpha=3.0) == plain
+    # An auxiliary classifier adds its own, of the labels as they are, to either.
+    outputs["logits_auxiliary"] = -logits[:, ::2]
+    more = objective.loss_terms(outputs, labels, keep)
+    auxiliary = losses.mean(losses.cross_entropy(-logits[:, ::2], labels))
+    np.testing.assert_allclose(
+        objective.total(more, 0.25, 3.0, auxiliary=0.4), got + 0.4 * auxiliary, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("value", [255, 2])

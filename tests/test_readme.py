@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dropclass_jax import dropclass, objective
+from dropclass_jax import dropclass, models, objective
 from dropclass_jax.command import flatten, load_config
+from dropclass_jax.models import __main__ as table
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_the_loop_for_one_s_own_network():
     """The block, given a network and data: its loss falls at a fixed moment of training."""
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    block = BLOCKS[0]
     assert len(block.strip().splitlines()) <= 18
     keys = jax.random.split(jax.random.key(0), 5)
     images = jax.random.normal(keys[0], (2, 16, 16, 3))
@@ -47,6 +49,44 @@ def test_the_loop_for_one_s_own_network():
         return names["loss"](params, images, names["labels"], keep, 0.5)
 
     assert at_half(names["params"]) < 0.7 * at_half(start)
+
+
+def test_a_backbone_of_one_s_own(monkeypatch):
+    """The block adds one that goes with every head, and that trains by each of its maps."""
+    monkeypatch.setattr(models, "BACKBONES", dict(models.BACKBONES))
+    block = BLOCKS[1]
+    assert len(block.strip().splitlines()) <= 50
+    exec(block, {"__name__": "readme"})
+    images = jax.random.normal(jax.random.key(0), (1, 33, 48, 3))
+    for head in models.HEADS:
+        model = models.create(f"{head}_vgg", num_classes=5)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        outputs = jax.eval_shape(model.apply, shapes, images)
+        assert outputs["logits_drop"].shape[-1] == 5
+    backbone = models.create("concat_vgg", num_classes=5).backbone
+    maps, _ = backbone.init_with_output(jax.random.key(0), images, False)
+    assert [x.shape[1:3] for x in maps] == [(9, 12), (5, 6), (3, 3), (2, 2)]
+    assert models.names()["vgg"] == ("deeplab_v3", "vgg")
+
+
+def test_the_table_of_networks():
+    """Counts as the command makes them, for one network a family; it is told how to print all."""
+    shown = README.split("<!-- models -->")[1].split("<!-- /models -->")[0]
+    rows = dict(re.findall(r"^\| `(\w+)`[^|]*\|(.*)\|$", shown, flags=re.MULTILINE))
+    assert list(rows) == [name for name, *_ in table.ROWS]
+    for name, num_classes, auxiliary, published in table.ROWS:
+        if name not in ("hrnet_w18_small_v1", "deeplab_v3_resnet50", "lr_aspp_mobilenet_v3_small"):
+            continue
+        ours = table.size(name, num_classes, auxiliary)
+        cells = [cell.strip() for cell in rows[name].split("|")]
+        assert cells[0] == f"{ours.parameters / 1e6:.2f}"
+        assert cells[2] == f"{ours.with_dropclass / 1e6:.2f}"
+        assert cells[3] == f"{ours.multiply_adds / 2**30:.1f}"
+        np.testing.assert_allclose(float(cells[5]), ours.flops / 1e9, rtol=0.05)  # jax's versions
+        if published.multiply_adds:
+            np.testing.assert_allclose(
+                ours.multiply_adds / 2**30, published.multiply_adds, atol=0.05
+            )
 
 
 def linen_head(kernel):

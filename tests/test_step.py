@@ -55,9 +55,14 @@ DRAWS = {
 }
 
 
-@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_eight_devices_equal_one(tiny, batch, draw):
+@pytest.mark.parametrize(
+    ("draw", "auxiliary"),
+    [*((draw, None) for draw in DRAWS.values()), (DRAWS["batch"], 0)],
+    ids=[*DRAWS, "auxiliary head, with dropout"],
+)
+def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
     """Loss terms, parameters (so gradients), batch statistics and momentum, after two steps."""
+    tiny = partial(tiny, auxiliary=auxiliary)
     assert jax.local_device_count() == 8
     weights = jnp.array([1.0, 2.0, 0.5, 1.0, 3.0])
     with jax.enable_x64(True):

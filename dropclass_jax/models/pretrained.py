@@ -54,9 +54,13 @@ class LoadReport:
         line = f"{len(self.matched)} tensors loaded, in {self.naming} names"
         if self.missing:
             line += f"; start afresh: {_counted(path.split('/')[1] for path in self.missing)}"
-        if self.unused:
-            line += f"; of no use here: {_counted(map(_first_word, self.unused))}"
-        return line
+        return line + self.leftover
+
+    @property
+    def leftover(self) -> str:
+        """What of the file was not used, as the end of a sentence."""
+        parts = _counted(map(_first_word, self.unused))
+        return f"; of no use here: {parts}" if parts else ""
 
 
 def load_state_dict(

@@ -34,6 +34,7 @@ LOSS_STYLES = {
     "loss": ("total", INK, "-"),
     "loss_plain": ("plain head", ORANGE, "--"),
     "loss_drop": ("drop head", BLUE, "-."),
+    "loss_auxiliary": ("auxiliary head", GREEN, ":"),
 }
 MOST_CONFUSION_CLASSES = 40  # beyond this the names cannot be read on a page
 
@@ -61,11 +62,12 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Figure:
         return kept, [train[step][key] for step in kept]
 
     def draw_losses(axes: Axes) -> None:
+        terms = {key for key in LOSS_STYLES if series(key)[0]}
         for key, (name, color, style) in LOSS_STYLES.items():
             # Plain training has one loss; drawing it twice under two names would say otherwise.
-            if key == "loss_plain" and not series("loss_drop")[0]:
+            if key == "loss_plain" and not (terms - {"loss", "loss_plain"}):
                 continue
-            if series(key)[0]:
+            if key in terms:
                 axes.plot(*series(key), style, color=color, label=name, linewidth=1.4)
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         if len(axes.lines) > 1:
