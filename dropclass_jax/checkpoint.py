@@ -1,106 +1,218 @@
-"""Checkpoints: the train state and the position in the data, saved together by orbax.
+"""Checkpoints of the train state, saved by orbax while training goes on.
 
 A checkpoint becomes visible by a rename when it is complete, so a kill while it is written leaves
-the one before it as the latest.
+the one before it as the newest. One that was damaged later is found when it is read: it is set
+aside, and the next older one is used. The position in the data is the state's step, so nothing else
+needs to be saved, and a run may continue on another number of devices or processes.
+
+The last few checkpoints are kept, and the best one by the mean IoU of the evaluations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import grain.checkpoint
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
+from dropclass_jax import parallel, rundir
 from dropclass_jax.errors import UserError
 from dropclass_jax.state import TrainState
 
+Say = Callable[[str], None]
+
+
+class Best(NamedTuple):
+    """The best evaluation so far of a run.
+
+    Attributes:
+      step: the step it was at.
+      mean_iou: its mean IoU, 0 to 1.
+    """
+
+    step: int
+    mean_iou: float
+
 
 def manager(workdir: Path, keep: int = 2) -> ocp.CheckpointManager:
-    """The checkpoints of a run, in ``workdir/checkpoints``, saved asynchronously."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(Path(workdir).absolute() / "checkpoints", options=options)
+    """The checkpoints of a run, in ``workdir/checkpoints``, saved asynchronously.
 
-
-def save(checkpoints: ocp.CheckpointManager, state: TrainState, data: Any) -> None:
-    """Start to save the state and the data iterator; waits for a save that is still going on."""
-    step = int(state.step)
-    if checkpoints.latest_step() == step:
-        return
-    args = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), data=grain.checkpoint.CheckpointSave(data)
+    Args:
+      workdir: the run's folder.
+      keep: how many of the last ones to keep; the best one is kept besides.
+    """
+    policies = [checkpoint_managers.LatestN(keep), _KeepBest(workdir)]
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=True,
     )
-    checkpoints.save(step, args=args)
+    return ocp.CheckpointManager(_directory(workdir), options=options)
 
 
-def restore_latest(checkpoints: ocp.CheckpointManager, state: TrainState, data: Any) -> TrainState:
-    """The latest checkpoint's state, or the given one when there is none.
+class _KeepBest(checkpoint_managers.PreservationPolicy):
+    def __init__(self, workdir: Path) -> None:
+        self._workdir = workdir
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        best = read_best(self._workdir)
+        return [best is not None and saved.step == best.step for saved in checkpoints]
+
+
+def read_best(workdir: Path) -> Best | None:
+    """The best evaluation of a run, or None before the first."""
+    try:
+        return Best(**json.loads((workdir / "best.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
+    """Remember an evaluation if it is the best so far; of equal ones the first."""
+    best = read_best(workdir)
+    if (best is None or mean_iou > best.mean_iou) and jax.process_index() == 0:
+        rundir.write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
+    """Start to save the state; waits for a save that is still going on.
+
+    The state is copied to the host first, so that training may overwrite it at once.
+
+    Raises:
+      UserError: this or the last checkpoint cannot be written.
+    """
+    step = int(state.step)
+    if step in checkpoints.all_steps():
+        return
+    with _told(checkpoints):
+        args = ocp.args.Composite(state=ocp.args.StandardSave(jax.device_get(state)))
+        checkpoints.save(step, args=args)
+
+
+def finish(checkpoints: ocp.CheckpointManager) -> None:
+    """Wait for what is still being saved.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with _told(checkpoints):
+        checkpoints.wait_until_finished()
+
+
+@contextmanager
+def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
+    """Turn what a full disk raises, wherever inside orbax, into one line."""
+    try:
+        yield
+    except Exception as error:
+        saved = [step for step in checkpoints.all_steps(read=True)]
+        last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"
+        raise UserError(
+            f"cannot save a checkpoint in {checkpoints.directory} ({_first_line(error)}); {last}. "
+            "Make room or make it writable; the same command continues"
+        ) from error
+
+
+def restore_latest(
+    checkpoints: ocp.CheckpointManager, state: TrainState, say: Say = print
+) -> TrainState:
+    """The newest good checkpoint's state, or the given one when there is no checkpoint.
 
     Args:
       checkpoints: from ``manager``.
       state: a state of the right structure and shapes.
-      data: the data iterator; set to the checkpoint's position.
+      say: told of checkpoints that are damaged, which are moved out of the way.
 
     Returns:
-      The restored state.
+      The restored state, on the host.
 
     Raises:
-      UserError: the checkpoint holds another model's state.
+      UserError: there are checkpoints, but none of them can be read.
     """
-    step = checkpoints.latest_step()
-    if step is None:
-        return state
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-    args = ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), data=grain.checkpoint.CheckpointRestore(data)
-    )
-    try:
-        restored = checkpoints.restore(step, args=args)["state"]
-    except ValueError as error:
-        raise UserError(_mismatch(checkpoints.directory, step, error)) from error
-    # By way of the host: orbax ties arrays to a device, and the step would refuse them where it
-    # runs on more than that one.
-    return jax.tree.map(jnp.asarray, jax.device_get(restored))
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(state))
+    faults = []
+    for step in sorted(checkpoints.all_steps(), reverse=True):
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        fault = None
+        try:
+            restored = checkpoints.restore(step, args=args)["state"]
+        except Exception as error:
+            fault = _first_line(error)
+        # What one process cannot read, none may continue from.
+        if not parallel.any_process(fault is not None):
+            for bad, why in faults:
+                _set_aside(checkpoints, bad, why, say)
+            return jax.device_get(restored)
+        faults.append((step, fault or "another process cannot read it"))
+    if faults:
+        told = "; ".join(f"{step}: {why}" for step, why in faults)
+        raise UserError(
+            f"no checkpoint in {checkpoints.directory} can be read ({told}): they are damaged, or "
+            "of another model. Delete that folder to start anew"
+        )
+    return state
 
 
-def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
-    """Parameters and statistics alone, of a run's latest checkpoint.
+def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say) -> None:
+    """Move a damaged checkpoint to where no step of that number is in its way."""
+    damaged = checkpoints.directory.parent / f"damaged_checkpoint_{step}"
+    if jax.process_index() == 0:
+        number = 1
+        while damaged.exists():
+            number += 1
+            damaged = damaged.with_name(f"damaged_checkpoint_{step}_{number}")
+        (checkpoints.directory / str(step)).rename(damaged)
+        say(f"checkpoint {step} is damaged ({why}): moved to {damaged}, using an older one")
+    parallel.barrier(f"set aside {step}")
+    checkpoints.reload()
+
+
+def exists(workdir: Path) -> bool:
+    """Whether a run has a finished checkpoint to continue from."""
+    return any(path.name.isdigit() for path in _directory(workdir).glob("*"))
+
+
+def restore_variables(
+    workdir: Path, variables: Any, which: str = "last"
+) -> tuple[dict[str, Any], int]:
+    """Parameters and statistics alone, of one checkpoint of a run.
 
     Args:
       workdir: the run's folder.
       variables: ``{'params': ..., 'batch_stats': ...}`` of the right structure and shapes; arrays
         or ``jax.ShapeDtypeStruct``.
+      which: ``'last'``, ``'best'`` (by mean IoU) or a step.
 
     Returns:
       The variables, on the host, and the step of the checkpoint.
 
     Raises:
-      UserError: there is no checkpoint, or it holds another model's variables.
+      UserError: there is no such checkpoint, or it is damaged or holds another model's variables.
     """
     with _reader(workdir) as checkpoints:
-        step = checkpoints.latest_step()
+        step = _step_of(checkpoints, workdir, which)
         restore_args = ocp.checkpoint_utils.construct_restore_args(variables)
         args = ocp.args.PyTreeRestore(
             item=variables, restore_args=restore_args, partial_restore=True
         )
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
-        except ValueError as error:
-            raise UserError(_mismatch(checkpoints.directory, step, error)) from error
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "
+                f"config's model: {_first_line(error)}. There are steps "
+                f"{', '.join(map(str, checkpoints.all_steps()))}"
+            ) from error
     return restored, step
 
 
-def exists(workdir: Path) -> bool:
-    """Whether a run has a finished checkpoint to continue from."""
-    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
-
-
 def variable_shapes(workdir: Path) -> dict[str, Any]:
-    """What variables a run's latest checkpoint holds, without reading them.
+    """What variables a run's last checkpoint holds, without reading them.
 
     Args:
       workdir: the run's folder.
@@ -109,32 +221,55 @@ def variable_shapes(workdir: Path) -> dict[str, Any]:
       ``{'params': ..., 'batch_stats': ...}`` of ``jax.ShapeDtypeStruct``.
 
     Raises:
-      UserError: there is no checkpoint.
+      UserError: there is no checkpoint, or it is damaged.
     """
     with _reader(workdir) as checkpoints:
-        stored = checkpoints.item_metadata(checkpoints.latest_step())["state"].tree
-    variables = {name: stored[name] for name in ("params", "batch_stats")}
+        step = checkpoints.latest_step()
+        try:
+            stored = checkpoints.item_metadata(step)["state"].tree
+            variables = {name: stored[name] for name in ("params", "batch_stats")}
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {checkpoints.directory}/{step} is damaged: {_first_line(error)}"
+            ) from error
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
 
 
 @contextmanager
 def _reader(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     """The checkpoints of a run that has at least one."""
-    directory = Path(workdir).absolute() / "checkpoints"
+    directory = _directory(workdir)
     options = ocp.CheckpointManagerOptions(create=False)
     if not directory.is_dir():
         raise UserError(f"{workdir} holds no checkpoint; train there first")
-    # Named, or orbax warns of each that it could not restore, which nobody asked it to.
-    handlers = {
-        "state": ocp.PyTreeCheckpointHandler(),
-        "data": grain.checkpoint.CheckpointHandler(),
-    }
+    handlers = {"state": ocp.PyTreeCheckpointHandler()}
     with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as checkpoints:
         if checkpoints.latest_step() is None:
             raise UserError(f"{workdir} holds no finished checkpoint; train there first")
         yield checkpoints
 
 
-def _mismatch(directory: Any, step: int, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0]
-    return f"checkpoint {directory}/{step} does not fit this config's model: {reason}"
+def _step_of(checkpoints: ocp.CheckpointManager, workdir: Path, which: str) -> int:
+    steps = sorted(checkpoints.all_steps())
+    if which == "last":
+        return steps[-1]
+    best = read_best(workdir)
+    if which == "best":
+        if best is None:
+            raise UserError(f"{workdir} has no evaluation yet to tell which checkpoint is best")
+        which = str(best.step)
+    if which not in map(str, steps):
+        raise UserError(
+            f"{workdir} has no checkpoint {which!r}; there are last, best and "
+            f"{', '.join(map(str, steps))}"
+        )
+    return int(which)
+
+
+def _directory(workdir: Path) -> Path:
+    return Path(workdir).absolute() / "checkpoints"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -12,9 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dropclass_jax.errors import UserError
 
 AXIS = "devices"
+
+# After so long without a sign of life a process counts as lost, and the others stop.
+HEARTBEAT_SECONDS = 60
 
 
 def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,6 +39,54 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
     ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
     """
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+
+
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join the other processes of a run, before anything else is asked of jax.
+
+    Without arguments jax finds them out by itself: on a TPU pod, under Slurm and under MPI.
+
+    Args:
+      coordinator: ``host:port`` of process 0, to be reached from all.
+      num_processes: how many processes there are.
+      process_id: which one this is.
+
+    Raises:
+      UserError: the others cannot be found or reached.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot join the other processes ({str(error).strip().splitlines()[0]}): check "
+            "--coordinator, --num_processes and --process_id, and that all were started"
+        ) from error
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes to come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def replicate(tree: Any) -> Any:
+    """A tree of arrays, one a leaf, with a copy on every local device.
+
+    So ``pmap_step`` need not copy it, and can give its memory back.
+    """
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""What happens when a loss is not finite: the run stops there, or the update is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropclass_jax.errors import UserError
+
+ON_NONFINITE = ("stop", "skip")
+
+Step = Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+
+
+def skip_nonfinite(train_step: Step) -> Step:
+    """A train step that leaves out an update whose loss or outcome is not finite.
+
+    Parameters, statistics and the optimizer's state stay as they were; the step counts, its batch
+    and draws are used up. Equal on all devices, as the loss and the new state are.
+
+    Args:
+      train_step: ``(state, batch) -> (state, scalars)``, see ``step.train_step``.
+
+    Returns:
+      The same with a scalar ``skipped``, 1 where the update was left out, else 0.
+    """
+
+    def step(state: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
+        new, scalars = train_step(state, batch)
+        floats = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
+        finite = jnp.isfinite(scalars["loss"])
+        for leaf in floats:
+            finite &= jnp.all(jnp.isfinite(leaf))
+        kept = jax.tree.map(lambda ours, old: jnp.where(finite, ours, old), new, state)
+        skipped = 1 - finite.astype(jnp.float32)
+        return kept.replace(step=new.step), {**scalars, "skipped": skipped}
+
+    return step
+
+
+def check_finite(
+    workdir: Path,
+    step: int,
+    scalars: Mapping[str, Any],
+    batch: Mapping[str, np.ndarray],
+) -> None:
+    """Stop a run at the first step whose loss is not finite, and keep what it was of.
+
+    Args:
+      workdir: the run's folder.
+      step: the step that the scalars are of, counted from 1.
+      scalars: of the train step.
+      batch: this process's part of the step's batch, ``image``, ``label`` and ``id``.
+
+    Raises:
+      UserError: names the step, the loss terms, the examples and the file with the batch.
+    """
+    if math.isfinite(scalars["loss"]):
+        return
+    terms = ", ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())
+    path = workdir / f"nonfinite_step{step}_process{jax.process_index()}.npz"
+    try:
+        np.savez_compressed(path, **batch)
+        saved = f"the batch is in {path}"
+    except OSError as error:
+        saved = f"the batch could not be saved: {error.strerror}"
+    ids = ", ".join(map(str, batch["id"]))
+    raise UserError(
+        f"the loss is not finite at step {step} ({terms}) of the examples {ids}; {saved}. "
+        "Lower --config.optim.lr, or leave such updates out with --config.on_nonfinite=skip"
+    )

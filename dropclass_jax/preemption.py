@@ -1,0 +1,58 @@
+"""Stopping in good order: by a signal on this machine, or on any machine of several."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
+
+StopRequest = Callable[[], signal.Signals | None]
+
+
+def never() -> None:
+    """The ``StopRequest`` of somebody who does not want to be stopped."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Collect SIGTERM and SIGINT instead of dying of them, so that a run can save and leave.
+
+    SIGTERM is what preemption, Slurm and a plain ``kill`` send, SIGINT is Ctrl-C; a second one of
+    those ends the process at once.
+
+    Yields:
+      A function to call after every step and batch, as often in every process: the signal that
+      arrived, or None. With several processes it answers all of them at the same call, whichever
+      of them was sent the signal, so that none waits for another that has left.
+    """
+    received: list[signal.Signals] = []
+    several = jax.process_count() > 1
+    calls = 0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number))
+        if several:  # what the processes agree by listens to SIGTERM alone
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop() -> signal.Signals | None:
+        nonlocal calls
+        calls += 1
+        if not several:
+            return received[0] if received else None
+        agreed = multihost_utils.reached_preemption_sync_point(calls)
+        return (received[0] if received else signal.SIGTERM) if agreed else None
+
+    ours = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, note) for number in ours}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
