@@ -155,40 +155,38 @@ def _color(where: str, color: Any) -> Color:
 def make(path: Path, files: Sequence[File]) -> str:
     """Write a ``classes.yaml`` of what masks hold, for its user to name.
 
-    Masks that cannot be read do not count; nor, where some are of colours and some not, does the
-    kind that fewer are of. Whoever reads the set will refuse both.
+    Masks that cannot be read or hold more values than there may be classes do not count; nor,
+    where some are of colours and some not, does the kind that fewer are of. Whoever reads the set
+    will refuse them.
 
     Returns:
       A line that says what was written.
 
     Raises:
-      UserError: none can be read, they hold too many values for classes, or the file cannot be
+      UserError: none can be read, they hold too many values or only one, or the file cannot be
         written.
     """
     counts = {kind: Counter() for kind in KINDS}
     images = {kind: Counter() for kind in KINDS}
     number = Counter()
-    for file, found in zip(files, ordered_map(_count, files), strict=True):
-        if found is None:
+    for kind, codes, pixels in filter(None, ordered_map(_count, files)):
+        if len(codes) > masks.MAX_CLASSES + 1:
+            number["smooth"] += 1
             continue
-        kind, codes, pixels = found
         number[kind] += 1
         counts[kind].update(dict(zip(codes, pixels, strict=True)))
         images[kind].update(codes)
-        if len(counts[kind]) > masks.MAX_CLASSES + 1:
-            raise UserError(
-                f"{path.parent}: the masks hold more than {masks.MAX_CLASSES} values or colours "
-                f"(counted up to {file.where}): are they class maps, neither compressed with loss "
-                "nor smoothed?"
-            )
     if not number:
         raise UserError(f"{path.parent}: no mask can be read, the first is {files[0].where}")
-    kind = number.most_common(1)[0][0]
+    kind = max(KINDS, key=number.__getitem__)
     codes = sorted(counts[kind])
+    if not codes or len(codes) > masks.MAX_CLASSES + 1:
+        raise UserError(
+            f"{path.parent}: the masks hold more than {masks.MAX_CLASSES} values or colours: are "
+            "they class maps, neither compressed with loss nor smoothed?"
+        )
     # By custom 255 is what nobody labelled; but 0 and 255 alone are black and white.
-    ignored = [255] if kind == "index" and 255 in codes and codes != [0, 255] else []
-    if kind == "index" and 255 not in codes:
-        ignored = [255]
+    ignored = [] if kind == "color" or codes == [0, 255] else [255]
     kept = [code for code in codes if code not in ignored]
     if len(kept) < 2:
         raise UserError(
@@ -213,7 +211,7 @@ def make(path: Path, files: Sequence[File]) -> str:
             f"  # {share:.3g} % of the pixels, in {images[kind][code]} masks"
         )
     _write(path, "\n".join(lines) + "\n")
-    ignoring = ", 255 is ignored" if ignored else ""
+    ignoring = ", 255 is ignored" if 255 in codes and ignored else ""
     return (
         f"made {path} from {number[kind]} {kind} masks: {len(kept)} classes{ignoring}; look "
         "whether they are right, and name them"

@@ -108,8 +108,8 @@ class Folder(PairBuilder, skip_registration=True):
         kind, codes = masks.read_codes(pair.label)
         if kind != self._classes.kind:
             raise UserError(
-                f"{pair.label.where} is {_describe(kind)}, but classes.yaml describes "
-                f"{_describe(self._classes.kind)}s: convert it"
+                f"{pair.label.where} is of kind {kind}, but classes.yaml says masks: "
+                f"{self._classes.kind}: convert it"
             )
         wanted = "one that classes.yaml lists, as a class or under ignore"
         label = masks.translate(codes, self._table, pair.label, wanted)
@@ -137,10 +137,6 @@ def _is_deep(files: Iterable[File]) -> bool:
         except UserError:
             continue
     return False
-
-
-def _describe(kind: str) -> str:
-    return {"index": "an index mask", "color": "a colour mask"}[kind]
 
 
 def _find(

@@ -24,7 +24,11 @@ from dropclass_jax.errors import UserError
 
 IMAGES = ("images", "image", "imgs", "img", "img_dir")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "gt")
-SPLITS = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 # A mask may be called as its image, or so with one of these behind it.
 MASK_ENDING = re.compile("[_-](mask|masks|label|labels|labelIds|gt|seg|segmentation)$")
@@ -65,6 +69,10 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
         names = _folder_names(whole.images)
         splits = {name: Folders(whole.images / name, whole.masks / name) for name in names}
         if not any(_split_name(name) == "train" for name in names):
+            if others := [name for name in names if _split_name(name) in SPLITS.values()]:
+                raise UserError(
+                    f"{whole.images} has a folder {others[0]} and none for train: add it"
+                )
             return {"": whole}, []
     else:
         inside = {name: _subfolders(root / name) for name in _folder_names(root)}
