@@ -120,6 +120,13 @@ def cityscapes_labels(annotation: str, *splits: str) -> dict[str, bytes]:
     return members
 
 
+def write_cityscapes(folder: Path) -> None:
+    """The two zips of the fine annotations."""
+    splits = ("train", "val", "test")
+    write_zip(folder / "leftImg8bit_trainvaltest.zip", cityscapes_images(*splits))
+    write_zip(folder / "gtFine_trainvaltest.zip", cityscapes_labels("gtFine", *splits))
+
+
 # VOC. The images' sizes differ, as they do there.
 VOC_IDS = {
     "train": ["2007_000032", "2007_000039"],
@@ -181,6 +188,12 @@ def aug_members() -> dict[str, bytes]:
     """The files of ``SegmentationClassAug``: of every image, VOC's own included."""
     labels = {name: sbd_label(name) for name in VOC_IDS["sbd"]}
     return {f"{name}.png": encode(label) for name, label in labels.items()}
+
+
+def write_voc(folder: Path) -> None:
+    """VOC's tar and SBD's."""
+    write_tar(folder / "VOCtrainval_11-May-2012.tar", voc_members())
+    write_tar(folder / "benchmark.tgz", sbd_members(), "w:gz")
 
 
 # A folder of one's own.

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import fabricate
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ STRAY = INDEX.copy()
 STRAY[5, 7] = 9
 TRANSPARENT = np.dstack([COLORS, np.full(INDEX.shape, 200, np.uint8)])
 IMAGE, MASK = "images/train/a.png", "masks/train/a.png"
+PAGES = cv2.imencodemulti(".tiff", [INDEX] * 3)[1].tobytes()
 DEEP = fabricate.image(0).astype(np.uint16) * 256
 
 
@@ -101,7 +103,15 @@ FAULTS = {
     ),
     "turned": (
         put(MASK, fabricate.encode(np.ascontiguousarray(INDEX.T))),
-        r"images/train/a\.png is 24x32 but its label .*masks/train/a\.png is 32x24",
+        r"a\.png is 24x32 but its label .*a\.png is 32x24: they must agree \(an EXIF orientation",
+    ),
+    "several pages": (
+        replace(IMAGE, "images/train/a.tif", PAGES),
+        r"images/train/a\.tif has 3 pages: save each as a file of its own",
+    ),
+    "mask of several pages": (
+        replace(MASK, "masks/train/a.tif", PAGES),
+        r"masks/train/a\.tif has 3 pages: save each as a file of its own",
     ),
     "16-bit among 8-bit images": (
         put("images/val/d.png", fabricate.encode(DEEP)),
@@ -235,13 +245,6 @@ def test_a_bad_folder_is_named(fault, source, command, tmp_path):
     assert nothing_prepared(tmp_path)
 
 
-def cityscapes(folder: Path) -> None:
-    images = fabricate.cityscapes_images("train", "val", "test")
-    fabricate.write_zip(folder / "leftImg8bit_trainvaltest.zip", images)
-    labels = fabricate.cityscapes_labels("gtFine", "train", "val", "test")
-    fabricate.write_zip(folder / "gtFine_trainvaltest.zip", labels)
-
-
 def without(archive: str, members: dict[str, bytes], text: str):
     """An edit of archives: leave out the members whose name holds a text."""
     kept = {name: content for name, content in members.items() if text not in name}
@@ -267,7 +270,7 @@ UNKNOWN_ID = {
 }
 IMAGES_ZIP, LABELS_ZIP = "leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"
 
-ARCHIVE_FAULTS = {
+ZIP_FAULTS = {
     "no labels": (remove(LABELS_ZIP), 2, r"holds neither gtFine_trainvaltest\.zip nor the folder"),
     "cut zip": (cut(IMAGES_ZIP, 5000), 2, r"trainvaltest\.zip is not a whole zip archive: downl"),
     "a page for a zip": (put(IMAGES_ZIP, b"<html>Log in"), 2, r"is not a whole zip archive"),
@@ -283,24 +286,6 @@ ARCHIVE_FAULTS = {
     "unknown id": (lambda f: fabricate.write_zip(f / LABELS_ZIP, UNKNOWN_ID), 1,
                    r"aachen_000001.* holds the value 34 at row 0, column 0: want a label id, 0"),
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", ARCHIVE_FAULTS)
-def test_a_bad_zip_is_named(fault, command, tmp_path):
-    edit, expected, message = ARCHIVE_FAULTS[fault]
-    folder = tmp_path / "archives"
-    folder.mkdir()
-    cityscapes(folder)
-    edit(folder)
-    code, out, err = command("check", "--name=cityscapes", folder=folder)
-    assert code == expected
-    complaints = [line for line in out + err if line.startswith(("bad: ", "error: "))]
-    assert len(complaints) == 1
-    assert re.search(message, complaints[0])
-    code, _, err = command("prepare", "--name=cityscapes", folder=folder)
-    assert (code, len(err)) == (2, 1)
-    assert re.search(message, err[0])
-    assert nothing_prepared(tmp_path)
 
 
 TAR, SBD = "VOCtrainval_11-May-2012.tar", "benchmark.tgz"
@@ -332,20 +317,31 @@ TAR_FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", TAR_FAULTS)
-def test_a_bad_tar_is_named(fault, command, tmp_path):
-    edit, expected, message = TAR_FAULTS[fault]
+@pytest.mark.parametrize(
+    ("name", "write", "edit", "expected", "message"),
+    [
+        *(
+            pytest.param("cityscapes", fabricate.write_cityscapes, *f, id=f"zip: {k}")
+            for k, f in ZIP_FAULTS.items()
+        ),
+        *(
+            pytest.param("voc", fabricate.write_voc, *f, id=f"tar: {k}")
+            for k, f in TAR_FAULTS.items()
+        ),
+    ],
+)
+def test_a_bad_archive_is_named(name, write, edit, expected, message, command, tmp_path):
+    """Exit code 1 for a bad file in it, 2 where there is nothing to go through."""
     folder = tmp_path / "archives"
     folder.mkdir()
-    fabricate.write_tar(folder / TAR, fabricate.voc_members())
-    fabricate.write_tar(folder / SBD, fabricate.sbd_members(), "w:gz")
+    write(folder)
     edit(folder)
-    code, out, err = command("check", "--name=voc", folder=folder)
+    code, out, err = command("check", f"--name={name}", folder=folder)
     assert code == expected
     complaints = [line for line in out + err if line.startswith(("bad: ", "error: "))]
     assert len(complaints) == 1
     assert re.search(message, complaints[0])
-    code, _, err = command("prepare", "--name=voc", folder=folder)
+    code, _, err = command("prepare", f"--name={name}", folder=folder)
     assert (code, len(err)) == (2, 1)
     assert re.search(message, err[0])
     assert nothing_prepared(tmp_path)

@@ -32,12 +32,7 @@ def expected_label(ids: np.ndarray) -> np.ndarray:
 def archives(tmp_path):
     folder = tmp_path / "archives"
     folder.mkdir()
-    fabricate.write_zip(
-        folder / "leftImg8bit_trainvaltest.zip", fabricate.cityscapes_images(*SPLITS)
-    )
-    fabricate.write_zip(
-        folder / "gtFine_trainvaltest.zip", fabricate.cityscapes_labels("gtFine", *SPLITS)
-    )
+    fabricate.write_cityscapes(folder)
     return folder
 
 

@@ -17,20 +17,6 @@ from dropclass_jax.errors import UserError
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-def cityscapes(folder):
-    fabricate.write_zip(
-        folder / "leftImg8bit_trainvaltest.zip", fabricate.cityscapes_images("train", "val")
-    )
-    fabricate.write_zip(
-        folder / "gtFine_trainvaltest.zip", fabricate.cityscapes_labels("gtFine", "train", "val")
-    )
-
-
-def voc(folder):
-    fabricate.write_tar(folder / "VOCtrainval_11-May-2012.tar", fabricate.voc_members())
-    fabricate.write_tar(folder / "benchmark.tgz", fabricate.sbd_members(), "w:gz")
-
-
 @pytest.fixture
 def config(tmp_path, tiny_backbone, monkeypatch):
     def config(name):
@@ -44,15 +30,15 @@ def config(tmp_path, tiny_backbone, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("write", "train_ids"),
+    ("name", "write", "train_ids"),
     [
-        (cityscapes, fabricate.CITYSCAPES_IDS["train"]),
-        (voc, [*fabricate.VOC_IDS["train"], "2008_000002", "2008_000003"]),
+        ("cityscapes", fabricate.write_cityscapes, fabricate.CITYSCAPES_IDS["train"]),
+        ("voc", fabricate.write_voc, [*fabricate.VOC_IDS["train"], "2008_000002", "2008_000003"]),
     ],
 )
-def test_from_archives_to_a_step(write, train_ids, config, tmp_path):
+def test_from_archives_to_a_step(name, write, train_ids, config, tmp_path):
     write(tmp_path)
-    config = config(write.__name__)
+    config = config(name)
     dataset = experiment.load_data(config)
     batch = next(pipeline.eval_iterator(dataset.splits["train"], batch_size=8))
     assert list(batch["id"][batch["valid"]]) == train_ids
@@ -70,7 +56,7 @@ def test_from_archives_to_a_step(write, train_ids, config, tmp_path):
 
 
 def test_a_split_to_train_on_that_is_not_there_is_named(config, tmp_path):
-    voc(tmp_path)
+    fabricate.write_voc(tmp_path)
     (tmp_path / "benchmark.tgz").unlink()
     settings = config("voc")
     with pytest.raises(UserError, match=r"voc has no split 'train_aug' to train on; it has train"):

@@ -26,7 +26,7 @@ import yaml
 from dropclass_jax.data import masks
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
-from dropclass_jax.data.pairs import ordered_map
+from dropclass_jax.data.pairs import ordered_map, progress
 from dropclass_jax.errors import UserError
 
 KINDS = ("index", "color")
@@ -169,7 +169,8 @@ def make(path: Path, files: Sequence[File]) -> str:
     counts = {kind: Counter() for kind in KINDS}
     images = {kind: Counter() for kind in KINDS}
     number = Counter()
-    for kind, codes, pixels in filter(None, ordered_map(_count, files)):
+    found = progress(ordered_map(_count, files), "values of the masks", len(files))
+    for kind, codes, pixels in filter(None, found):
         if len(codes) > masks.MAX_CLASSES + 1:
             number["smooth"] += 1
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dropclass_jax.data import codec
+from dropclass_jax.data import codec, headers, masks
 from dropclass_jax.data.files import File
 from dropclass_jax.data.pairs import ordered_map
 from dropclass_jax.errors import UserError
@@ -25,9 +25,11 @@ def read(file: File) -> tuple[bytes, np.ndarray]:
       The bytes, and RGB uint8 or uint16 [H, W, 3].
 
     Raises:
-      UserError: it cannot be read, or is neither grey nor colour of 8 or 16 bits.
+      UserError: it cannot be read, has several pages, or is neither grey nor colour of 8 or 16
+        bits.
     """
     encoded = file.read()
+    masks.check_pages(file, encoded)
     pixels = codec.decode_unchanged(encoded)
     if pixels is None:
         raise UserError(f"{file.where} is not a readable image: replace it or remove it")
@@ -58,9 +60,11 @@ def read_8bit(file: File) -> tuple[bytes, np.ndarray]:
 def check_shapes(image_file: File, image: np.ndarray, label_file: File, label: np.ndarray) -> None:
     """Refuse an image and a label of different sizes."""
     if image.shape[:2] != label.shape:
+        is_turned = image.shape[:2] == label.shape[::-1]
+        hint = " (an EXIF orientation is not applied)" if is_turned else ""
         raise UserError(
             f"{image_file.where} is {image.shape[0]}x{image.shape[1]} but its label "
-            f"{label_file.where} is {label.shape[0]}x{label.shape[1]}: they must agree"
+            f"{label_file.where} is {label.shape[0]}x{label.shape[1]}: they must agree{hint}"
         )
 
 
@@ -83,11 +87,7 @@ def stored(encoded: bytes, image: np.ndarray, storage: str) -> bytes:
         return codec.encode_exact(image)
     if storage == "jpeg":
         return codec.encode_photo(image)
-    return codec.encode_small(image) if _is_tiff(encoded) else encoded
-
-
-def _is_tiff(encoded: bytes) -> bool:
-    return encoded[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    return codec.encode_small(image) if headers.is_tiff(encoded) else encoded
 
 
 def parse_window(text: str) -> str | tuple[int, int]:

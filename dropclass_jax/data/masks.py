@@ -7,21 +7,15 @@ is what was stored, and what has no such value is refused.
 
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
-from PIL import Image
 
-from dropclass_jax.data import codec
+from dropclass_jax.data import codec, headers
 from dropclass_jax.data.files import File
 from dropclass_jax.errors import UserError
 
 # In a table: no class and not ignored. So that there may be 254 classes, 0..253.
 UNKNOWN = 254
 MAX_CLASSES = UNKNOWN
-
-Image.MAX_IMAGE_PIXELS = None  # satellite images are no decompression bombs
 
 
 def read_codes(file: File) -> tuple[str, np.ndarray]:
@@ -32,14 +26,16 @@ def read_codes(file: File) -> tuple[str, np.ndarray]:
       ``("color", int32 [H, W])`` of an RGB one, packed as ``r << 16 | g << 8 | b``.
 
     Raises:
-      UserError: it cannot be read, has more than 8 bits, is partly transparent, or is a JPEG.
+      UserError: it cannot be read, has more than 8 bits or one page, is partly transparent, or is
+        a JPEG.
     """
     encoded = file.read()
-    if encoded[:2] == b"\xff\xd8":
+    if headers.is_jpeg(encoded):
         raise UserError(
             f"{file.where} is a JPEG, which changes the values at every edge: save masks as PNG"
         )
-    values = _palette_indices(encoded)
+    check_pages(file, encoded)
+    values = headers.palette_indices(encoded)
     if values is None:
         values = codec.decode_unchanged(encoded)
     if values is None:
@@ -48,10 +44,16 @@ def read_codes(file: File) -> tuple[str, np.ndarray]:
         kind = f"{8 * values.itemsize} bits a pixel"
         raise UserError(f"{file.where} has {kind}: want an 8-bit label, 0..255")
     if values.ndim == 2:
-        return "index", values // _grey_scale(encoded)
+        return "index", values // headers.grey_scale(encoded)
     if values.shape[2] == 4 and (values[..., 3] != 255).any():
         raise UserError(f"{file.where} is partly transparent: save it without an alpha channel")
     return "color", pack(values)
+
+
+def check_pages(file: File, encoded: bytes) -> None:
+    """Refuse a file of several images, of which only the first would be seen."""
+    if (number := headers.pages(encoded)) > 1:
+        raise UserError(f"{file.where} has {number} pages: save each as a file of its own")
 
 
 def pack(colors: np.ndarray) -> np.ndarray:
@@ -111,38 +113,5 @@ def translate(codes: np.ndarray, table: np.ndarray, file: File, wanted: str) -> 
 
 
 def palette(file: File) -> list[tuple[int, int, int]]:
-    """The colours of a palette image, in the order of their indices; none if it has no palette."""
-    image = _opened(file.read())
-    if image is None or image.mode != "P":
-        return []
-    flat = image.getpalette("RGB") or []
-    return [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
-
-
-def _opened(encoded: bytes) -> Image.Image | None:
-    """An image of which only the header has been read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(encoded))
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
-def _palette_indices(encoded: bytes) -> np.ndarray | None:
-    """uint8 [H, W] of a palette or two-valued image, which OpenCV would turn into colours."""
-    image = _opened(encoded)
-    if image is None or image.mode not in ("P", "1"):
-        return None
-    try:
-        return np.asarray(image).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError):  # cut short
-        return None
-
-
-def _grey_scale(encoded: bytes) -> int:
-    """What decoders multiply the values of a grey PNG of 2 or 4 bits with, to fill 8 bits."""
-    if encoded[:8] != b"\x89PNG\r\n\x1a\n" or len(encoded) < 26:
-        return 1
-    depth, color_type = encoded[24], encoded[25]
-    return {2: 85, 4: 17}.get(depth, 1) if color_type == 0 else 1
+    """The colours of a palette mask, in the order of their indices; none if it has no palette."""
+    return headers.palette(file.read())

@@ -58,6 +58,7 @@ def listing(pairs: Sequence[Pair], faults: Sequence[str] = ()) -> Listing:
     enough to read, and what an editor changes without changing a file's size.
     """
     labels = ordered_map(lambda pair: pair.label and pair.label.checksum(), pairs)
+    labels = progress(labels, "checksums", len(pairs))
     recipe = [(pair.id, pair.image.size, label) for pair, label in zip(pairs, labels, strict=True)]
     return Listing(pairs, len(pairs), recipe, tuple(faults))
 
@@ -91,6 +92,11 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
             "--dir of dropclass_jax.data"
         )
     return source_dir
+
+
+def progress(items: Iterable[T], what: str, total: int | None) -> Iterable[T]:
+    """The items, with a bar on a terminal if they take longer than two seconds."""
+    return tqdm(items, what, total, leave=False, disable=None, delay=2)
 
 
 class PairBuilder(SegmentationBuilder, skip_registration=True):
@@ -138,8 +144,7 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         """Every example of a split in order, or what is wrong with it; first the list's faults."""
         listing = self.listings[split]
         yield from map(UserError, listing.faults)
-        outcomes = ordered_map(self._outcome, listing.pairs)
-        yield from tqdm(outcomes, split, listing.total, leave=False, disable=None)
+        yield from progress(ordered_map(self._outcome, listing.pairs), split, listing.total)
 
     def _outcome(self, pair: Pair) -> Example | UserError:
         try:
