@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import fabricate
 import numpy as np
 import pytest
@@ -138,3 +141,9 @@ def test_masks_that_make_no_classes_are_named(tmp_path, content, message):
         made_of(tmp_path, content)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_one_in_the_readme_is_one(read):
+    (block,) = re.findall(r"```yaml\n(.*?)```", Path("README.md").read_text(), flags=re.DOTALL)
+    found = read(block)
+    assert (found.kind, found.names, found.codes) == ("index", ("background", "crack"), (0, 1))
