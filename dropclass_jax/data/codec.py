@@ -21,8 +21,8 @@ import numpy as np
 
 # OpenCV's own threads would fight with those of the pipeline, which decode one image each.
 cv2.setNumThreads(0)
-# What cannot be read is said by whoever asked for it, with the name of the file.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# What cannot be read is said by whoever asked for it, with the name of the file. (OpenCV 4 and 5.)
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 def decode_image(encoded: bytes) -> np.ndarray | None:
