@@ -17,7 +17,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dropclass_jax import data
-from dropclass_jax.data import builder, camvid, codec, pairs, scenes
+from dropclass_jax.data import builder, camvid, codec, ordered, scenes
 from dropclass_jax.errors import UserError
 
 SHAPE = (12, 16)
@@ -380,7 +380,7 @@ def test_a_split_larger_than_memory_is_written_as_it_comes(tmp_path, monkeypatch
     dataset = data.load("camvid", source, tmp_path / "prepared")
     assert [example["id"] for example in dataset.splits["train"]] == [f"{i:03d}" for i in range(60)]
     assert len(written) == 61
-    assert max(waiting) <= 2 * pairs.THREADS + 1
+    assert max(waiting) <= 2 * ordered.THREADS + 1
 
 
 def test_another_split_to_train_on(load):

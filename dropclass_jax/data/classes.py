@@ -26,7 +26,7 @@ import yaml
 from dropclass_jax.data import masks
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
-from dropclass_jax.data.pairs import ordered_map, progress
+from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
 
 KINDS = ("index", "color")

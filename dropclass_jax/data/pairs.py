@@ -7,23 +7,15 @@ refuses, in the same words.
 from __future__ import annotations
 
 import abc
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from tqdm import tqdm
+from typing import Any, NamedTuple
 
 from dropclass_jax.data.builder import Example, SegmentationBuilder
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
-
-THREADS = min(len(os.sched_getaffinity(0)), 16)
-
-T, R = TypeVar("T"), TypeVar("R")
 
 
 class Pair(NamedTuple):
@@ -63,18 +55,6 @@ def listing(pairs: Sequence[Pair], faults: Sequence[str] = ()) -> Listing:
     return Listing(pairs, len(pairs), recipe, tuple(faults))
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map`` on several threads, in order, with no more than a few results waiting."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
 def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
     """The folder of a set's source.
 
@@ -92,11 +72,6 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
             "--dir of dropclass_jax.data"
         )
     return source_dir
-
-
-def progress(items: Iterable[T], what: str, total: int | None) -> Iterable[T]:
-    """The items, with a bar on a terminal if they take longer than two seconds."""
-    return tqdm(items, what, total, leave=False, disable=None, delay=2)
 
 
 class PairBuilder(SegmentationBuilder, skip_registration=True):
