@@ -21,7 +21,7 @@ from dropclass_jax.data import codec, files, images, masks, transforms
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CAMVID
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
 from dropclass_jax.errors import UserError
 
 VOID = 11
@@ -69,7 +69,7 @@ def read_list(source_dir: Path, split: str) -> Listing:
         )
     if not pairs and not faults:
         raise UserError(f"{path} lists no images: write 'image label' pairs, one a line")
-    return listing(list(pairs.values()), faults)
+    return Listing(list(pairs.values()), faults)
 
 
 def _listed(source_dir: Path, name: str, suffixes: tuple[str, ...], complaint: str) -> File:
@@ -143,6 +143,7 @@ class CamVid(PairBuilder, skip_registration=True):
         super().__init__(
             CAMVID,
             prepared_dir,
+            source_dir,
             listings,
             {"resolution": str(self._resolution)},
             skip_bad=skip_bad,

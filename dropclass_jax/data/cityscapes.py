@@ -21,7 +21,7 @@ from dropclass_jax.data import files, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CITYSCAPES
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
 from dropclass_jax.errors import UserError
 
 # How many images the official release has. Of train_extra's 19,998, one is known to be all black
@@ -85,7 +85,13 @@ class Cityscapes(PairBuilder, skip_registration=True):
             if listed.total != OFFICIAL[split]
         ]
         super().__init__(
-            CITYSCAPES, prepared_dir, listings, {"storage": storage}, skip_bad=skip_bad, notes=notes
+            CITYSCAPES,
+            prepared_dir,
+            source_dir,
+            listings,
+            {"storage": storage},
+            skip_bad=skip_bad,
+            notes=notes,
         )
 
     def read(self, pair: Pair) -> Example:
@@ -139,4 +145,4 @@ def _listing(
             "download leftImg8bit again"
         )
     faults = [f"{file.where} has no image: add it or remove the label" for file in labels.values()]
-    return listing(pairs, faults)
+    return Listing(pairs, faults)

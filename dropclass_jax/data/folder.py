@@ -25,7 +25,7 @@ import numpy as np
 from dropclass_jax.data import classes, codec, images, layout, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
-from dropclass_jax.data.pairs import Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
 from dropclass_jax.errors import UserError
 
 
@@ -80,7 +80,8 @@ class Folder(PairBuilder, skip_registration=True):
         super().__init__(
             self._classes.info(self.name),
             prepared_dir,
-            {split: listing(f.pairs, f.faults) for split, f in found.items()},
+            source_dir,
+            {split: Listing(f.pairs, f.faults) for split, f in found.items()},
             options,
             skip_bad=skip_bad,
             notes=[*made, *notes, *(note for f in found.values() for note in f.notes)],

@@ -15,6 +15,7 @@ and, for the 10,582 training images that the field uses, one of
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ from dropclass_jax.data import files, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import VOC
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
 from dropclass_jax.errors import UserError
 
 ARCHIVE = "VOCtrainval_11-May-2012.tar"
@@ -70,7 +71,7 @@ class Voc(PairBuilder, skip_registration=True):
             ]
             for split, listed in names.items()
         }
-        listings = {split: listing(known) for split, known in pairs.items()}
+        listings = {split: Listing(known) for split, known in pairs.items()}
         notes = [
             f"voc: {split} lists {len(listed)} images, the official release {OFFICIAL[split]}"
             for split, listed in names.items()
@@ -80,7 +81,7 @@ class Voc(PairBuilder, skip_registration=True):
         aug, benchmark = _aug_folder(source_dir), source_dir / "benchmark.tgz"
         if aug is not None:
             more = besides.in_folder(aug)
-            listings["train_aug"] = listing(pairs["train"] + more)
+            listings["train_aug"] = Listing(pairs["train"] + more)
             if len(pairs["train"] + more) != OFFICIAL["train_aug"]:
                 notes.append(
                     f"voc: train_aug has {len(pairs['train'] + more)} images, usually it has "
@@ -88,11 +89,11 @@ class Voc(PairBuilder, skip_registration=True):
                 )
         elif benchmark.is_file():
             listings["train_aug"] = Listing(
-                _Chain(pairs["train"], besides, benchmark),
-                None,
-                [listings["train"].recipe, files.gzip_checksum(benchmark)],
+                _Chain(pairs["train"], besides, benchmark), recipe=files.gzip_checksum(benchmark)
             )
-        super().__init__(VOC, prepared_dir, listings, {}, skip_bad=skip_bad, notes=notes)
+        super().__init__(
+            VOC, prepared_dir, source_dir, listings, {}, skip_bad=skip_bad, notes=notes
+        )
 
     def read(self, pair: Pair) -> Example:
         encoded, image = images.read_8bit(pair.image)
@@ -177,7 +178,8 @@ class _Besides(NamedTuple):
             raise UserError(f"{path} holds no labels dataset/cls/*.mat: download it again")
 
 
-class _Chain(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Chain:
     """``train`` and then what SBD adds, as often as it is iterated."""
 
     train: list[Pair]
