@@ -287,6 +287,21 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
         data.load("camvid", source, tmp_path / "file")
 
 
+@pytest.mark.parametrize("when", ["write", "close"])
+def test_a_full_disk_is_named(load, monkeypatch, tmp_path, when):
+    class Full(ArrayRecordWriter):
+        """What the library says, as it was seen on a full disk."""
+
+    def fail(self, *record):
+        raise RuntimeError("write() failed: No space left on device; writing ...")
+
+    setattr(Full, when, fail)
+    monkeypatch.setattr(builder, "ArrayRecordWriter", Full)
+    with pytest.raises(UserError, match=r"cannot write .*prepared.* No space left.*prepared_dir"):
+        load()
+    assert not list((tmp_path / "prepared").rglob("*.array_record*"))
+
+
 def test_a_half_copied_set_is_refused(load, tmp_path):
     load()
     (info,) = (tmp_path / "prepared").rglob("dataset_info.json")
