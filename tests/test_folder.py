@@ -243,6 +243,16 @@ def test_grey_tiffs_and_photographs_side_by_side(load, source):
     np.testing.assert_array_equal(dataset.splits["train"][1]["image"], np.dstack([grey] * 3))
 
 
+def test_a_fourth_channel_is_dropped_and_said(load, source, capsys):
+    rgb, band = fabricate.image(0), fabricate.image(1)[..., :1]
+    four = fabricate.encode(np.concatenate([rgb, band], axis=2))
+    (source / "images" / "train" / "a.png").write_bytes(four)
+    np.testing.assert_array_equal(load().splits["train"][0]["image"], rgb)
+    assert "the images have a fourth channel (alpha, or a band): it is dropped" in (
+        capsys.readouterr().out
+    )
+
+
 def test_it_just_works(source, tmp_path, tiny_backbone, monkeypatch, capsys):
     """From a folder without ``classes.yaml`` to a report, by the config alone."""
     monkeypatch.setitem(models.BACKBONES, "tiny", tiny_backbone)

@@ -66,7 +66,10 @@ def _read(memory: Path) -> dict[str, list[int]]:
 def _write(memory: Path, content: Mapping[str, list[int]]) -> None:
     """Whole or not at all, whoever else writes it."""
     temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
+    try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(content))
         temporary.replace(memory)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
