@@ -78,9 +78,13 @@ def test_pixels_labels_and_order_come_through(source, load, capsys):
             assert example["image"].dtype == example["label"].dtype == np.uint8
         assert examples.shapes.tolist() == [list(SHAPE)] * len(examples)
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 2
-    assert out[0].startswith("preparing camvid in ")
-    assert out[1].startswith("prepared camvid: train 3, val 1 images in ")
+    assert out[:2] == [
+        "camvid: train has 3 images, the official release 367",
+        "camvid: val has 1 images, the official release 101",
+    ]
+    assert out[2].startswith("preparing camvid in ")
+    assert out[3].startswith("prepared camvid: train 3, val 1 images in ")
+    assert len(out) == 4
 
 
 def test_counts_are_those_of_the_labels(load):

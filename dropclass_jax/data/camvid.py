@@ -21,9 +21,10 @@ from dropclass_jax.data import codec, files, images, masks, transforms
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CAMVID
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
+OFFICIAL = {"train": 367, "val": 101, "test": 233}
 VOID = 11
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE = np.full(256, masks.UNKNOWN, np.uint8)
@@ -147,7 +148,7 @@ class CamVid(PairBuilder, skip_registration=True):
             listings,
             {"resolution": str(self._resolution)},
             skip_bad=skip_bad,
-            notes=_unlisted(source_dir, listings),
+            notes=count_notes(self.name, listings, OFFICIAL) + _unlisted(source_dir, listings),
         )
 
     def read(self, pair: Pair) -> Example:

@@ -21,7 +21,7 @@ from dropclass_jax.data import files, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CITYSCAPES
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
 # Of train_extra's 19,998 images this one is known to be damaged: all black.
@@ -80,11 +80,7 @@ class Cityscapes(PairBuilder, skip_registration=True):
                 "train_extra",
                 "gtCoarse",
             )
-        notes = [
-            f"cityscapes: {split} has {listed.total} images, the official release {OFFICIAL[split]}"
-            for split, listed in listings.items()
-            if listed.total != OFFICIAL[split]
-        ]
+        notes = count_notes(self.name, listings, OFFICIAL)
         if train_extra:
             notes.append(f"cityscapes: {DAMAGED} of train_extra is known to be damaged: left out")
         super().__init__(

@@ -65,6 +65,17 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
     return source_dir
 
 
+def count_notes(
+    name: str, listings: Mapping[str, Listing], official: Mapping[str, int]
+) -> list[str]:
+    """A note for each split that has not as many images as the official release."""
+    return [
+        f"{name}: {split} has {listed.total} images, the official release {official[split]}"
+        for split, listed in listings.items()
+        if listed.total not in (None, official[split])
+    ]
+
+
 class PairBuilder(SegmentationBuilder, skip_registration=True):
     """A builder of a set that lies somewhere as pairs of files.
 
