@@ -189,6 +189,14 @@ def test_a_changed_source_or_option_is_prepared_anew(source, load):
     assert load().fingerprint == fingerprints[-1]
 
 
+def test_an_unlisted_image_is_mentioned(source, load, capsys):
+    for name in ("x", "y"):
+        (source / "train" / f"{name}.png").write_bytes(b"")
+    load()
+    out = capsys.readouterr().out
+    assert "left out, as train.txt does not list it: train/x.png and 1 more" in out
+
+
 def test_the_fingerprint_does_not_depend_on_where_the_source_lies(source, load, tmp_path):
     shutil.copytree(source, tmp_path / "elsewhere")  # keeps the times of the files
     moved = data.load("camvid", tmp_path / "elsewhere", tmp_path / "prepared")

@@ -98,7 +98,7 @@ def test_a_split_without_masks_is_left_out_and_said(load, source, capsys):
     assert list(load().splits) == ["train", "val"]
     out = capsys.readouterr().out
     assert f"{source}/images/test has no masks {source}/masks/test: left out" in out
-    assert "1 files are no images and left out, as notes.txt" in out
+    assert f"{source}/images/train: left out, as no images: notes.txt" in out
     assert "DS_Store" not in out
 
 

@@ -88,7 +88,8 @@ def _unlisted(source_dir: Path, listings: dict[str, Listing]) -> list[str]:
         known = {pair.id for pair in listed.pairs}
         there = sorted(p.name for p in (source_dir / split).glob("*") if p.stem not in known)
         if there:
-            notes.append(f"{split}.txt does not list {len(there)} files, as {split}/{there[0]}")
+            more = f" and {len(there) - 1} more" if there[1:] else ""
+            notes.append(f"left out, as {split}.txt does not list it: {split}/{there[0]}{more}")
     return notes
 
 

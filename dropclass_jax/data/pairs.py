@@ -145,7 +145,7 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         if not good:
             raise UserError(f"{self.name}: {split} holds no good example: check the source folder")
         if bad:
-            self.notes.append(f"left out {len(bad)} bad examples of {split}, the first: {bad[0]}")
+            self.notes.append(f"bad and left out of {split}: {len(bad)}, the first: {bad[0]}")
 
 
 def _recipe(listing: Listing, memory: Path) -> Any:
