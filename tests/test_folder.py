@@ -165,10 +165,10 @@ def test_black_and_white_masks_have_two_classes(load, source):
 def test_names_may_change_without_preparing_anew(load, source, capsys):
     before = load()
     path = source / "classes.yaml"
-    path.write_text(path.read_text().replace("class_1", "tumour"))
+    path.write_text(path.read_text().replace("class_1", "tumör"))
     capsys.readouterr()
     after = load()
-    assert after.info.classes == ("class_0", "tumour", "class_2")
+    assert after.info.classes == ("class_0", "tumör", "class_2")
     assert after.fingerprint == before.fingerprint
     assert capsys.readouterr().out == ""
 
@@ -184,7 +184,7 @@ def test_names_alone_will_do(load, source, tmp_path):
 def test_a_folder_that_cannot_be_written_says_where_classes_may_lie(load, source, monkeypatch):
     from pathlib import Path
 
-    def refuse(self, text):
+    def refuse(self, text, encoding):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "write_text", refuse)
