@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import experiment, models, parallel, state
+from dropclass_jax import experiment, parallel, state
 from dropclass_jax.command import load_config
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
@@ -18,9 +18,8 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture
-def config(tmp_path, tiny_backbone, monkeypatch):
+def config(tmp_path, named_tiny):
     def config(name):
-        monkeypatch.setitem(models.BACKBONES, "tiny", tiny_backbone)
         config = load_config(f"configs/{name}.py:tiny")
         config.data.dir = str(tmp_path)
         config.data.prepared_dir = str(tmp_path / "prepared")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dropclass_jax import data, evaluate, models, train
+from dropclass_jax import data, evaluate, train
 from dropclass_jax.command import load_config
 from dropclass_jax.data import layout
 from dropclass_jax.errors import UserError
@@ -253,9 +253,8 @@ def test_a_fourth_channel_is_dropped_and_said(load, source, capsys):
     )
 
 
-def test_it_just_works(source, tmp_path, tiny_backbone, monkeypatch, capsys):
+def test_it_just_works(source, tmp_path, named_tiny, capsys):
     """From a folder without ``classes.yaml`` to a report, by the config alone."""
-    monkeypatch.setitem(models.BACKBONES, "tiny", tiny_backbone)
     config = load_config("configs/folder.py:tiny")
     config.data.dir = str(source)
     config.data.prepared_dir = str(tmp_path / "prepared")
