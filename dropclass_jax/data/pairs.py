@@ -1,0 +1,161 @@
+"""Sets that are read from pairs of an image and a label file: listed, read, checked, fingerprinted.
+
+``check`` and ``prepare`` see a source through the same ``outcomes``: what one calls bad the other
+refuses, in the same words.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dropclass_jax.data import checksums
+from dropclass_jax.data.builder import Example, SegmentationBuilder
+from dropclass_jax.data.files import File
+from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.ordered import ordered_map, progress
+from dropclass_jax.errors import UserError
+
+
+class Pair(NamedTuple):
+    """An image file and its label file; no label where the set has been published without."""
+
+    id: str
+    image: File
+    label: File | None
+
+
+class Listing(NamedTuple):
+    """What a split consists of, before any of it is read.
+
+    Attributes:
+      pairs: can be iterated again and again.
+      faults: what is wrong with the list itself, a line each.
+      recipe: JSON that changes with the content of the files; None to take it from the pairs.
+    """
+
+    pairs: Iterable[Pair]
+    faults: Sequence[str] = ()
+    recipe: Any = None
+
+    @property
+    def total(self) -> int | None:
+        """How many pairs there are; None where only reading them tells."""
+        return len(self.pairs) if isinstance(self.pairs, Sequence) else None
+
+
+def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
+    """The folder of a set's source.
+
+    Raises:
+      UserError: it was not given, or is no folder.
+    """
+    if source_dir is None:
+        raise UserError(
+            f"{name} needs its folder, {meaning}: give it as --config.data.dir, or --dir of "
+            "dropclass_jax.data"
+        )
+    if not source_dir.is_dir():
+        raise UserError(
+            f"{source_dir} is not a folder: give {name}'s, {meaning}, as --config.data.dir, or "
+            "--dir of dropclass_jax.data"
+        )
+    return source_dir
+
+
+def count_notes(
+    name: str, listings: Mapping[str, Listing], official: Mapping[str, int]
+) -> list[str]:
+    """A note for each split that has not as many images as the official release."""
+    return [
+        f"{name}: {split} has {listed.total} images, the official release {official[split]}"
+        for split, listed in listings.items()
+        if listed.total not in (None, official[split])
+    ]
+
+
+class PairBuilder(SegmentationBuilder, skip_registration=True):
+    """A builder of a set that lies somewhere as pairs of files.
+
+    Attributes:
+      listings: the pairs of each split.
+      skip_bad: whether bad pairs are left out; else the first is an error.
+    """
+
+    def __init__(
+        self,
+        facts: DatasetInfo,
+        prepared_dir: Path,
+        source_dir: Path,
+        listings: Mapping[str, Listing],
+        options: Mapping[str, Any],
+        *,
+        skip_bad: bool,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Take the listings' fingerprint.
+
+        Args:
+          facts: names, colours and the ignore label.
+          prepared_dir: the folder of all prepared sets.
+          source_dir: the folder with the files.
+          listings: the pairs of each split, in the order in which splits are written.
+          options: what else decides the result, as JSON.
+          skip_bad: leave bad pairs out instead of refusing the set.
+          notes: lines to tell the user once.
+        """
+        self.listings = dict(listings)
+        self.skip_bad = skip_bad
+        memory = checksums.memory_of(prepared_dir, source_dir)
+        recipe = {
+            "splits": {split: _recipe(listed, memory) for split, listed in listings.items()},
+            "skip_bad": skip_bad,
+            **options,
+        }
+        super().__init__(facts, prepared_dir, tuple(listings), recipe, notes)
+
+    @abc.abstractmethod
+    def read(self, pair: Pair) -> Example:
+        """Read and check one pair; a ``UserError`` names the file, its fault and the mend."""
+
+    def outcomes(self, split: str) -> Iterator[Example | UserError]:
+        """Every example of a split in order, or what is wrong with it; first the list's faults."""
+        listing = self.listings[split]
+        yield from map(UserError, listing.faults)
+        yield from progress(ordered_map(self._outcome, listing.pairs), split, listing.total)
+
+    def _outcome(self, pair: Pair) -> Example | UserError:
+        try:
+            return self.read(pair)
+        except UserError as error:
+            return error
+
+    def examples(self, split: str) -> Iterator[Example]:
+        good, bad = 0, []
+        for outcome in self.outcomes(split):
+            if isinstance(outcome, Example):
+                good += 1
+                yield outcome
+            elif self.skip_bad:
+                bad.append(str(outcome))
+            else:
+                raise UserError(f"{outcome}; `python -m dropclass_jax.data check` lists all faults")
+        if not good:
+            raise UserError(f"{self.name}: {split} holds no good example: check the source folder")
+        if bad:
+            self.notes.append(f"bad and left out of {split}: {len(bad)}, the first: {bad[0]}")
+
+
+def _recipe(listing: Listing, memory: Path) -> Any:
+    """The names of the pairs with the checksums of their files."""
+    if listing.recipe is not None:
+        return listing.recipe
+    images = checksums.checksums([pair.image for pair in listing.pairs], memory)
+    labelled = [pair for pair in listing.pairs if pair.label]
+    labels = checksums.checksums([pair.label for pair in labelled], memory)
+    return [
+        list(zip((pair.id for pair in listing.pairs), images, strict=True)),
+        list(zip((pair.id for pair in labelled), labels, strict=True)),
+    ]
