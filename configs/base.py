@@ -72,6 +72,7 @@ def get_config() -> ConfigDict:
                 "every_steps": 500,
                 "keep": 2,
             },
+            "on_nonfinite": "stop",  # or 'skip': leave out updates that are not finite
             "log_every": 20,
         }
     )

@@ -110,7 +110,9 @@ def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        saved = [step for step in checkpoints.all_steps(read=True)]
+        if parallel.is_lost_process(error):
+            raise
+        saved = list(checkpoints.all_steps(read=True))
         last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"
         raise UserError(
             f"cannot save a checkpoint in {checkpoints.directory} ({_first_line(error)}); {last}. "
@@ -140,14 +142,15 @@ def restore_latest(
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         fault = None
         try:
-            restored = checkpoints.restore(step, args=args)["state"]
+            restored = jax.device_get(checkpoints.restore(step, args=args)["state"])
+            _check_shapes(restored, target)  # orbax hands out arrays of any
         except Exception as error:
             fault = _first_line(error)
         # What one process cannot read, none may continue from.
         if not parallel.any_process(fault is not None):
             for bad, why in faults:
                 _set_aside(checkpoints, bad, why, say)
-            return jax.device_get(restored)
+            return restored
         faults.append((step, fault or "another process cannot read it"))
     if faults:
         told = "; ".join(f"{step}: {why}" for step, why in faults)
@@ -156,6 +159,15 @@ def restore_latest(
             "of another model. Delete that folder to start anew"
         )
     return state
+
+
+def _check_shapes(restored: Any, target: Any) -> None:
+    wanted = dict(jax.tree.leaves_with_path(target))
+    for path, leaf in jax.tree.leaves_with_path(restored):
+        if leaf.shape != wanted[path].shape:
+            raise ValueError(
+                f"{jax.tree_util.keystr(path)} has shape {leaf.shape}, not {wanted[path].shape}"
+            )
 
 
 def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say) -> None:
@@ -202,6 +214,7 @@ def restore_variables(
         )
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
+            _check_shapes(restored, variables)
         except Exception as error:
             raise UserError(
                 f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "

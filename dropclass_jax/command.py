@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -35,6 +37,9 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("stopped by SIGINT", file=sys.stderr)
+            return 128 + signal.SIGINT
 
     app.run(guarded, flags_parser=parse_flags)
     raise AssertionError("app.run always exits")
@@ -57,6 +62,7 @@ def check_config_flags(argv: list[str]) -> None:
     """
     names = [arg.lstrip("-").split("=", 1) for arg in argv[1:] if arg.startswith("-")]
     specs = [name[1] for name in names if name[0] == "config" and len(name) == 2]
+    specs += [spec for flag, spec in itertools.pairwise(argv) if flag in ("-config", "--config")]
     if not specs:
         return
     known = dict(flatten(load_config(specs[-1])))

@@ -6,10 +6,6 @@ python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +23,10 @@ from dropclass_jax import (
     experiment,
     metrics,
     parallel,
+    preemption,
     report,
     rundir,
+    runlog,
 )
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
@@ -44,12 +42,10 @@ class Evaluation(NamedTuple):
 
     Attributes:
       confusions: ``{head: [K, K] int64}``.
-      images: how many were scored.
       samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
     """
 
     confusions: dict[str, np.ndarray]
-    images: int
     samples: list[dict[str, Any]]
 
 
@@ -58,29 +54,38 @@ def evaluate_batches(
     variables: Any,
     batches: Iterable[Mapping[str, Any]],
     sample_at: Collection[int] = (),
-) -> Evaluation:
+    stop: Callable[[], Any] = preemption.never,
+) -> Evaluation | None:
     """Count every batch of a split into one confusion matrix a head.
 
     Args:
       eval_step: from ``parallel.pmap_eval``.
       variables: the model's, one replica.
-      batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped.
+      batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped. With
+        several processes, this one's part.
       sample_at: positions of the examples to keep as pictures, with the predictions of the model's
-        own head: ``drop`` where there is one.
+        own head: ``drop`` where there is one. Of several processes each keeps those of its part.
+      stop: asked after every batch; see ``preemption.stop_requests``.
+
+    Returns:
+      None where it was stopped.
     """
     confusions: dict[str, np.ndarray] = {}
-    images, samples = 0, []
-    for batch in batches:
+    samples = []
+    for n, batch in enumerate(batches):
+        if stop():
+            return None
         arrays = parallel.shard({"image": batch["image"], "label": batch["label"]})
         counts, predictions = eval_step(variables, arrays)
         for head, count in counts.items():
             confusions[head] = confusions.get(head, 0) + np.asarray(count, np.int64)
-        rows = [row for row in np.flatnonzero(batch["valid"]) if images + row in sample_at]
+        local = len(batch["valid"])
+        first = (n * jax.process_count() + jax.process_index()) * local
+        rows = [row for row in np.flatnonzero(batch["valid"]) if first + row in sample_at]
         if rows:
             predicted = parallel.unshard(predictions.get("drop", predictions["plain"]))
             samples += _samples(batch, np.asarray(predicted), rows)
-        images += int(np.sum(batch["valid"]))
-    return Evaluation(confusions, images, samples)
+    return Evaluation(confusions, samples)
 
 
 def _samples(
@@ -124,7 +129,8 @@ def evaluate_split(
     split: str,
     batch_size: int,
     num_samples: int = NUM_SAMPLES,
-) -> Evaluation:
+    stop: Callable[[], Any] = preemption.never,
+) -> Evaluation | None:
     """``evaluate_batches`` over a split of a data set, with samples from all over it.
 
     Raises:
@@ -132,21 +138,29 @@ def evaluate_split(
     """
     check_split(dataset, split)
     source = dataset.splits[split]
-    batches = pipeline.eval_iterator(source, batch_size=batch_size)
-    # Neighbours in a split are often neighbours in a video, and look the same.
-    sample_at = {int(i) for i in np.linspace(0, len(source) - 1, num_samples)}
-    return evaluate_batches(eval_step, variables, batches, sample_at)
+    batches = pipeline.eval_iterator(
+        source,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    # Neighbours in a split are often neighbours in a video, and look the same. Of several processes
+    # the first shows the pictures, so they are taken from its part of each batch.
+    local = batch_size // jax.process_count()
+    spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
+    sample_at = {int(i // batch_size * batch_size + i % local) for i in spread}
+    return evaluate_batches(eval_step, variables, batches, sample_at, stop)
 
 
 def result_entries(
-    split: str, evaluation: Evaluation, heads: Iterable[str] = HEADS
+    split: str, evaluation: Evaluation, images: int, heads: Iterable[str] = HEADS
 ) -> list[dict[str, Any]]:
     """``metrics.json``'s entries of one split, the model's own head first."""
     entries = []
     for head in sorted(evaluation.confusions):  # 'drop' before 'plain'
         if head in heads:
             confusion = evaluation.confusions[head]
-            about = {"split": split, "head": head, "images": evaluation.images}
+            about = {"split": split, "head": head, "images": images}
             entries.append({**about, **metrics.scores(confusion), "confusion": confusion})
     return entries
 
@@ -158,7 +172,6 @@ def write_results(
     step: int,
     evaluations: Mapping[str, Evaluation],
     heads: Iterable[str] = HEADS,
-    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Write ``metrics.json``, ``metrics.csv``, ``samples.npz`` and ``report.html``.
 
@@ -172,7 +185,7 @@ def write_results(
     entries = [
         entry
         for split, evaluation in evaluations.items()
-        for entry in result_entries(split, evaluation, heads)
+        for entry in result_entries(split, evaluation, len(dataset.splits[split]), heads)
     ]
     fresh = {(entry["split"], entry["head"]) for entry in entries}
     kept = [e for e in old.get("results", []) if (e["split"], e["head"]) not in fresh]
@@ -183,10 +196,10 @@ def write_results(
         "dropclass": config.dropclass.enabled,
         "seed": config.seed,
         "step": step,
-        "command": old.get("command") or _command(),
-        "device": device_name(),
-        "versions": versions(),
-        "seconds": old.get("seconds") if seconds is None else seconds,
+        "command": old.get("command") or runlog.command(),
+        "device": runlog.device_name(),
+        "versions": runlog.versions(),
+        **runlog.goodput(workdir, config.batch_size),
         "classes": [
             {"name": name, "color": color, "train_pixels": pixels, "train_pixel_share": share}
             for name, color, pixels, share in zip(
@@ -199,8 +212,6 @@ def write_results(
         ],
         "results": sorted(entries + kept, key=lambda e: (order.index(e["split"]), e["head"])),
     }
-    if content["seconds"] is None:
-        del content["seconds"]
     content = rundir.finite(content)
     rundir.write_json(workdir / "metrics.json", content)
     table.write_csv(workdir / "metrics.csv", content)
@@ -224,30 +235,6 @@ def _write_samples(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
         for n, sample in enumerate(evaluation.samples):
             arrays |= {f"{split}/{n}/{name}": value for name, value in sample.items()}
     np.savez_compressed(path, **arrays)
-
-
-def _command() -> str:
-    """The command as its user gave it: ``python -m dropclass_jax.train --config=...``."""
-    module = Path(sys.argv[0])
-    program = f"python -m {module.parent.name}.{module.stem}"
-    return shlex.join([*program.split(), *sys.argv[1:]])
-
-
-def device_name() -> str:
-    """``'4 x NVIDIA H100'``: how many devices, and their kind."""
-    kind = jax.devices()[0].device_kind
-    if jax.default_backend() == "cpu":
-        kind = f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
-    return f"{jax.device_count()} x {kind}"
-
-
-def versions() -> dict[str, str]:
-    """The versions that a number depends on."""
-    import flax
-    import optax
-
-    modules = {"jax": jax, "flax": flax, "optax": optax, "numpy": np}
-    return {"python": platform.python_version(), **{k: m.__version__ for k, m in modules.items()}}
 
 
 def print_tables(content: Mapping[str, Any], heads: Iterable[str] | None = None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dropclass_jax import data, models, optimizers, parallel, schedules, step
+from dropclass_jax import data, guard, models, optimizers, parallel, schedules, step
 from dropclass_jax.errors import UserError
 
 
@@ -55,20 +55,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     """
     check(config)
     num_classes = dataset.info.num_classes
-    model = models.create(
-        config.model.name,
-        num_classes,
-        dropclass=config.dropclass.enabled,
-        output_stride=config.model.output_stride,
-        auxiliary=config.model.auxiliary,
-        head=_head_options(config),
-        init=config.model.init,
-        bn_momentum=config.model.bn_momentum,
-        dtype=_dtype(config.model.dtype),
-        axis_name=parallel.AXIS,
-        importance=config.dropclass.importance,
-        stop_importance_gradient=config.dropclass.stop_importance_gradient,
-    )
+    model = _model(config, num_classes)
     learning_rate = schedules.poly(
         config.optim.lr,
         config.total_steps,
@@ -98,10 +85,29 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         axis_name=parallel.AXIS,
         **images,
     )
+    if config.on_nonfinite == "skip":
+        train_step = guard.skip_nonfinite(train_step)
     eval_step = partial(
         step.eval_step, model=model, num_classes=num_classes, axis_name=parallel.AXIS, **images
     )
     return Experiment(model, optimizer, train_step, eval_step)
+
+
+def _model(config: ConfigDict, num_classes: int) -> nn.Module:
+    return models.create(
+        config.model.name,
+        num_classes,
+        dropclass=config.dropclass.enabled,
+        output_stride=config.model.output_stride,
+        auxiliary=config.model.auxiliary,
+        head=_head_options(config),
+        init=config.model.init,
+        bn_momentum=config.model.bn_momentum,
+        dtype=_dtype(config.model.dtype),
+        axis_name=parallel.AXIS,
+        importance=config.dropclass.importance,
+        stop_importance_gradient=config.dropclass.stop_importance_gradient,
+    )
 
 
 def check(config: ConfigDict) -> None:
@@ -113,6 +119,12 @@ def check(config: ConfigDict) -> None:
     devices = jax.device_count()
     rules = [
         ("total_steps", config.total_steps, config.total_steps >= 1, "1 or more"),
+        (
+            "on_nonfinite",
+            config.on_nonfinite,
+            config.on_nonfinite in guard.ON_NONFINITE,
+            _one_of(guard.ON_NONFINITE),
+        ),
         ("log_every", config.log_every, config.log_every >= 1, "1 or more"),
         *(
             (key, size, size >= 1 and size % devices == 0, f"a multiple of the {devices} devices")
@@ -158,6 +170,7 @@ def check(config: ConfigDict) -> None:
     for key, value, fine, allowed in rules:
         if not fine:
             raise UserError(f"config.{key} is {allowed}, not {value!r}")
+    _model(config, num_classes=2)  # has errors of its own
 
 
 def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coefficients, step.Draw]:

@@ -28,7 +28,7 @@ def skip_nonfinite(train_step: Step) -> Step:
       train_step: ``(state, batch) -> (state, scalars)``, see ``step.train_step``.
 
     Returns:
-      The same with a scalar ``skipped``, 1 where the update was left out, else 0.
+      The same with a scalar ``skipped``, the number of updates that were left out so far.
     """
 
     def step(state: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -38,8 +38,8 @@ def skip_nonfinite(train_step: Step) -> Step:
         for leaf in floats:
             finite &= jnp.all(jnp.isfinite(leaf))
         kept = jax.tree.map(lambda ours, old: jnp.where(finite, ours, old), new, state)
-        skipped = 1 - finite.astype(jnp.float32)
-        return kept.replace(step=new.step), {**scalars, "skipped": skipped}
+        skipped = state.skipped + jnp.where(finite, 0, 1)
+        return kept.replace(step=new.step, skipped=skipped), {**scalars, "skipped": skipped}
 
     return step
 
@@ -52,6 +52,8 @@ def check_finite(
 ) -> None:
     """Stop a run at the first step whose loss is not finite, and keep what it was of.
 
+    A step of ``skip_nonfinite`` has dealt with it already, and passes.
+
     Args:
       workdir: the run's folder.
       step: the step that the scalars are of, counted from 1.
@@ -61,9 +63,10 @@ def check_finite(
     Raises:
       UserError: names the step, the loss terms, the examples and the file with the batch.
     """
-    if math.isfinite(scalars["loss"]):
+    if "skipped" in scalars or math.isfinite(scalars["loss"]):
         return
-    terms = ", ".join(f"{name} {float(value):.4g}" for name, value in scalars.items())
+    losses = (name for name in sorted(scalars) if name.startswith(("loss", "suppression")))
+    terms = ", ".join(f"{name} {float(scalars[name]):.4g}" for name in losses)
     path = workdir / f"nonfinite_step{step}_process{jax.process_index()}.npz"
     try:
         np.savez_compressed(path, **batch)

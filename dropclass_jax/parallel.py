@@ -8,7 +8,11 @@ leaf, never stacked: pmap broadcasts it on the way in and takes one replica on t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -74,10 +78,60 @@ def any_process(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
+def first_process(action: Callable[[], Any]) -> None:
+    """Do something in the first process alone, while the others wait.
+
+    Raises:
+      UserError: it raised one; the others say so too, instead of waiting for ever.
+    """
+    fault = None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except UserError as error:
+            fault = error
+    if any_process(fault is not None):
+        raise fault or UserError("the first process stopped; it says why")
+
+
 def barrier(name: str) -> None:
     """Wait for all processes to come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the run cannot be reached any more."""
+    signs = "gloo|nccl|connection|heartbeat|unavailable|deadline|barrier"
+    return jax.process_count() > 1 and bool(re.search(signs, str(error), re.IGNORECASE))
+
+
+@contextmanager
+def leave_together() -> Iterator[None]:
+    """End this process at once when something goes wrong while others are under way.
+
+    An exit in good order would wait for the others, and they for this one. Cut off, they stop by
+    themselves: at their next exchange or, at the latest, after ``HEARTBEAT_SECONDS``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        code = 2 if isinstance(error, UserError) else 1
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        elif is_lost_process(error):
+            print(
+                f"error: another process of this run is gone ({str(error).splitlines()[0][:200]}): "
+                f"process {jax.process_index()} stops too. Start all of them again to continue",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def replicate(tree: Any) -> Any:

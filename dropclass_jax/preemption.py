@@ -32,7 +32,7 @@ def stop_requests() -> Iterator[StopRequest]:
     """
     received: list[signal.Signals] = []
     several = jax.process_count() > 1
-    calls = 0
+    calls, agreed = 0, False
 
     def note(number: int, frame: FrameType | None) -> None:
         if received and number == signal.SIGINT:
@@ -42,11 +42,11 @@ def stop_requests() -> Iterator[StopRequest]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def stop() -> signal.Signals | None:
-        nonlocal calls
+        nonlocal calls, agreed
         calls += 1
         if not several:
             return received[0] if received else None
-        agreed = multihost_utils.reached_preemption_sync_point(calls)
+        agreed = agreed or multihost_utils.reached_preemption_sync_point(calls)
         return (received[0] if received else signal.SIGTERM) if agreed else None
 
     ours = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from dropclass_jax import rundir
+from dropclass_jax import rundir, runlog
 
 _SHORT = {
     "loss": "loss",
@@ -18,6 +19,7 @@ _SHORT = {
     "loss_drop": "drop",
     "suppression": "supp",
     "loss_auxiliary": "aux",
+    "skipped": "skipped",
     "lr": "lr",
     "lambda": "λ",
     "p": "p",
@@ -25,39 +27,51 @@ _SHORT = {
 
 
 class Progress:
-    """The record of one run; every method is a no-op in processes other than the first.
+    """The record of one run; processes other than the first keep none.
 
     Args:
       workdir: the run's folder.
       step: the step that the run starts or continues at.
       total_steps: its length.
       batch_size: examples a step, over all devices.
-      enabled: whether this process records.
+      start: when the process started, by ``time.monotonic``.
     """
 
     def __init__(
-        self, workdir: Path, step: int, total_steps: int, batch_size: int, enabled: bool = True
-    ):
+        self, workdir: Path, step: int, total_steps: int, batch_size: int, start: float
+    ) -> None:
         self._workdir = workdir
         self._total = total_steps
         self._batch_size = batch_size
-        self._enabled = enabled
+        self._enabled = jax.process_index() == 0
         self._live = sys.stdout.isatty()
-        if enabled:
-            rundir.forget_after(workdir, step, total_steps)
+        self._start = start
+        if self._enabled:
+            rundir.forget_after(workdir, step)
+            runlog.begin(workdir, step)
             # Events past this step, of a start that was killed, are hidden by TensorBoard.
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
-        self.restart_clock(step)
+        self._trained_since = step, 0.0  # the step of the last record, and seconds of training
+        self._running_since: float | None = None
 
-    def restart_clock(self, step: int) -> None:
-        """Measure speed from here on: after compiling, evaluating or saving."""
-        self._clock = (step, time.monotonic())
+    def resume_clock(self, step: int) -> None:
+        """A step begins: the time until the clock is paused is that of training."""
+        if self._running_since is None:
+            self._running_since = time.monotonic()
+
+    def pause_clock(self, step: int) -> None:
+        """Steps are over for now: what follows is evaluating or saving."""
+        last, seconds = self._trained_since
+        self._trained_since = last, seconds + time.monotonic() - self._running_since
+        self._running_since = None
 
     def train(self, step: int, scalars: dict[str, float]) -> None:
-        """Record the scalars of one step; the speed is that since the clock was restarted."""
-        since, start = self._clock
-        speed = (step - since) * self._batch_size / max(time.monotonic() - start, 1e-9)
-        self.restart_clock(step)
+        """Record the scalars of one step, and the speed of training since the last record."""
+        self.pause_clock(step)
+        since, seconds = self._trained_since
+        self._trained_since = step, 0.0
+        self.resume_clock(step)
+        speed = (step - since) * self._batch_size / max(seconds, 1e-9)
         if not self._enabled:
             return
         record = {
@@ -67,22 +81,30 @@ class Progress:
             **scalars,
             "images_per_second": speed,
         }
-        rundir.append_record(self._workdir, record)
+        rundir.append_records(self._workdir, [record])
         for name, value in {**scalars, "images_per_second": speed}.items():
             self._board.add_scalar(f"train/{name}", value, step)
         eta = (self._total - step) * self._batch_size / speed
+        runlog.update(self._workdir, time.monotonic() - self._start)
         self._line(progress_line(step, self._total, eta, speed, scalars))
 
-    def eval(self, step: int, split: str, head: str, scores: dict[str, Any]) -> None:
-        """Record the scores of one head on one split."""
+    def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
+        """Record the scores of every head on one split."""
         if not self._enabled:
             return
-        record = {"kind": "eval", "step": step, "split": split, "head": head}
-        record |= {"mean_iou": scores["mean_iou"], "iou": scores["iou"]}
-        rundir.append_record(self._workdir, record)
-        self._board.add_scalar(f"{split}/{head}/mean_iou", scores["mean_iou"], step)
-        self._board.add_scalar(f"{split}/{head}/pixel_accuracy", scores["pixel_accuracy"], step)
-        self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
+        about = {"kind": "eval", "step": step, "split": split}
+        rundir.append_records(
+            self._workdir,
+            (
+                {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
+                for head, scores in heads.items()
+            ),
+        )
+        for head, scores in heads.items():
+            for name in ("mean_iou", "pixel_accuracy"):
+                self._board.add_scalar(f"{split}/{head}/{name}", scores[name], step)
+            runlog.update(self._workdir, time.monotonic() - self._start)
+            self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Show a picture, uint8 ``[H, W, 3]``, on TensorBoard."""

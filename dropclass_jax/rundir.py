@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,31 +78,39 @@ def read_config(workdir: Path) -> ConfigDict:
         raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
 
 
-def append_record(workdir: Path, record: dict[str, Any]) -> None:
-    """Add one line to ``metrics.jsonl``."""
-    with open(workdir / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(finite(record)) + "\n")
+def append_records(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines to ``metrics.jsonl``, in one write, so that a kill leaves all of them or none."""
+    lines = "".join(json.dumps(finite(record)) + "\n" for record in records)
+    with open(workdir / "metrics.jsonl", "ab", buffering=0) as file:
+        file.write(lines.encode())
 
 
-def forget_after(workdir: Path, step: int, total_steps: int) -> None:
+def records(workdir: Path) -> Iterator[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``, without one that a kill cut short."""
+    try:
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def forget_after(workdir: Path, step: int) -> None:
     """Drop the records that a run which continues at ``step`` will write again.
 
-    Those are all past it, and the final evaluation, which comes after the last checkpoint.
+    Those are all past it, and the evaluation at it, which comes after the checkpoint.
     """
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # the line that a kill cut short
-            continue
-        final = record["kind"] == "eval" and record["step"] == total_steps
-        if record["step"] <= step and not final:
-            kept.append(line + "\n")
+    kept = (
+        record
+        for record in records(workdir)
+        if record["step"] < step or (record["step"] == step and record["kind"] != "eval")
+    )
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
     temporary.replace(path)
 
 

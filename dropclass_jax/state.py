@@ -20,12 +20,14 @@ class TrainState:
       params: the model's parameters.
       batch_stats: running means and variances of its batch norms.
       opt_state: the optimizer's state.
+      skipped: int32 scalar, the number of updates that were left out; see ``guard``.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    skipped: jax.Array
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -63,4 +65,5 @@ def from_variables(variables: Any, optimizer: optax.GradientTransformation) -> T
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
+        skipped=jnp.zeros((), jnp.int32),
     )

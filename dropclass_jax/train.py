@@ -7,11 +7,9 @@ The same command continues a run that was stopped, exactly where its last checkp
 
 from __future__ import annotations
 
-import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +24,10 @@ from dropclass_jax import (
     data,
     evaluate,
     experiment,
+    guard,
     metrics,
     parallel,
+    preemption,
     rundir,
     state,
     weights,
@@ -44,7 +44,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
     Args:
       config: see ``configs/base.py``.
-      workdir: the run's folder; a run of the same config in it is continued.
+      workdir: the run's folder; a run of the same config in it is continued. Several processes must
+        all see the same one.
 
     Returns:
       An exit code: 0, or 128 + the signal's number when a signal stopped the run early.
@@ -53,6 +54,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: anything that the user can mend; before any work wherever possible.
     """
     start = time.monotonic()
+    experiment.check(config)
     initial_weights = None
     if config.init.path and not checkpoint.exists(workdir):
         initial_weights = weights.read(config.init.path)
@@ -60,7 +62,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     built = experiment.build(config, dataset)
     for split in ("train", *config.eval.splits):
         evaluate.check_split(dataset, split)
-    batches = pipeline.train_iterator(
+    train_batches = partial(
+        pipeline.train_iterator,
         dataset.splits["train"],
         seed=config.seed,
         batch_size=config.batch_size,
@@ -72,58 +75,74 @@ def train(config: ConfigDict, workdir: Path) -> int:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    train_batches()  # refuses what cannot work while there is no run yet
     variables = state.init_variables(
         built.model, jax.random.key(config.seed), image_shape=(64, 64, 3)
     )
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
-    rundir.claim(workdir, config, dataset.fingerprint)
+    parallel.first_process(lambda: rundir.claim(workdir, config, dataset.fingerprint))
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer)
-    current = checkpoint.restore_latest(checkpoints, current, batches)
+    current = parallel.replicate(checkpoint.restore_latest(checkpoints, current))
     step = int(current.step)
-    progress = Progress(
-        workdir, step, config.total_steps, config.batch_size, jax.process_index() == 0
-    )
+    progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
     if step:
         progress.say(f"continuing {workdir} at step {step}")
     elif initial_weights is not None:
         progress.say(f"{config.init.path}: {report}")
-    train_step = _compile(parallel.pmap_step(built.train_step), current, config)
-    eval_step = parallel.pmap_eval(built.eval_step)
-    progress.restart_clock(step)
+    batches = train_batches(start_step=step)
+    if step < config.total_steps:
+        train_step = _compile(parallel.pmap_step(built.train_step), current, config)
+    evaluate_splits = partial(
+        _evaluate, config, dataset, parallel.pmap_eval(built.eval_step), workdir, progress
+    )
 
-    with stop_signals() as received, checkpoints:
-        while step < config.total_steps and not received:
-            batch = parallel.shard({k: v for k, v in next(batches).items() if k != "id"})
-            current, scalars = train_step(current, batch)
+    evaluations, unchecked = None, None
+    with preemption.stop_requests() as stop, checkpoints:
+        while True:
+            # After the step's checkpoint: a run that continues there evaluates there once more.
+            if step == config.total_steps:
+                evaluations = evaluate_splits(current, config.eval.splits, stop)
+            elif step and step % config.eval.every_steps == 0:
+                evaluate_splits(current, config.eval.splits[:1], stop)
+            received = stop()
+            if received or step == config.total_steps:
+                break
+
+            progress.resume_clock(step)
+            batch = next(batches)
+            current, scalars = train_step(
+                current, parallel.shard({name: batch[name] for name in ("image", "label")})
+            )
             step += 1
-            if step % config.log_every == 0 or step == config.total_steps:
-                scalars = {name: float(value) for name, value in scalars.items()}
-                _check_finite(scalars, step, workdir)
-                progress.train(step, scalars)
-            # Evaluate before saving: a run that is killed in between does both again, in order.
-            if step % config.eval.every_steps == 0 and step < config.total_steps:
-                _evaluate(config, dataset, eval_step, current, progress, config.eval.splits[:1])
-                progress.restart_clock(step)
-            if step % config.checkpoint.every_steps == 0 or step == config.total_steps:
-                checkpoint.save(checkpoints, current, batches)
-        if received:
-            checkpoint.save(checkpoints, current, batches)
-    if received:
-        progress.say(f"stopped by {received[0].name} at step {step}; the same command continues")
-        progress.close()
-        return 128 + received[0]
+            # A step behind, so that the device has the next one to do while its loss is awaited.
+            if unchecked:
+                guard.check_finite(workdir, *unchecked)
+            unchecked = (step, scalars, batch)
+            every = (config.log_every, config.checkpoint.every_steps, config.eval.every_steps)
+            log, save, evaluation = (step % n == 0 or step == config.total_steps for n in every)
+            if log:
+                progress.train(step, {name: float(value) for name, value in scalars.items()})
+            if save or evaluation:
+                unchecked = guard.check_finite(workdir, *unchecked)
+                progress.pause_clock(step)
+                checkpoint.save(checkpoints, current)
 
-    evaluations = _evaluate(config, dataset, eval_step, current, progress, config.eval.splits)
+        if unchecked:
+            guard.check_finite(workdir, *unchecked)
+        checkpoint.save(checkpoints, current)
+        checkpoint.finish(checkpoints)
     progress.close()
+    if evaluations is None:
+        progress.say(f"stopped by {received.name} at step {step}; the same command continues")
+        return 128 + received
     if jax.process_index() == 0:
-        content = evaluate.write_results(
-            workdir, config, dataset, step, evaluations, seconds=time.monotonic() - start
-        )
+        content = evaluate.write_results(workdir, config, dataset, step, evaluations)
         evaluate.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
+    parallel.barrier("reported")
     return 0
 
 
@@ -131,6 +150,8 @@ def _compile(
     train_step: Callable[..., Any], current: state.TrainState, config: ConfigDict
 ) -> Callable[..., Any]:
     """Compile the step, and refuse it when it cannot fit into the device's memory."""
+    if jax.process_count() > 1:
+        return train_step  # what pmap compiles ahead of time cannot be called by several processes
     local = config.batch_size // jax.process_count()
     height, width = config.augment.crop
     example = {
@@ -149,34 +170,34 @@ def _compile(
     return compiled
 
 
-def _check_finite(scalars: dict[str, float], step: int, workdir: Path) -> None:
-    if not math.isfinite(scalars["loss"]):
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        raise UserError(
-            f"the loss is not finite at step {step} ({terms}); lower --config.optim.lr. "
-            f"{workdir} keeps the last checkpoint"
-        )
-
-
 def _evaluate(
     config: ConfigDict,
     dataset: data.Dataset,
     eval_step: Callable[..., Any],
-    current: state.TrainState,
+    workdir: Path,
     progress: Progress,
+    current: state.TrainState,
     splits: tuple[str, ...],
-) -> dict[str, evaluate.Evaluation]:
-    """Evaluate on some splits, and record the scores and a picture."""
+    stop: preemption.StopRequest,
+) -> dict[str, evaluate.Evaluation] | None:
+    """Evaluate on some splits, and record the scores and pictures; None when it was stopped."""
     evaluations = {}
     step = int(current.step)
     for split in splits:
         evaluation = evaluate.evaluate_split(
-            eval_step, current.variables, dataset, split, config.eval.batch_size
+            eval_step, current.variables, dataset, split, config.eval.batch_size, stop=stop
         )
-        for head, confusion in sorted(evaluation.confusions.items()):
-            progress.eval(step, split, head, metrics.scores(confusion))
+        if evaluation is None:
+            return None
+        scores = {
+            head: metrics.scores(confusion)
+            for head, confusion in sorted(evaluation.confusions.items())  # 'drop' before 'plain'
+        }
+        progress.eval(step, split, scores)
         for n, sample in enumerate(evaluation.samples):
             progress.picture(step, f"{split}/{n}", _side_by_side(sample, dataset))
+        if split == config.eval.splits[0]:
+            checkpoint.note_evaluation(workdir, step, next(iter(scores.values()))["mean_iou"])
         evaluations[split] = evaluation
     return evaluations
 
@@ -188,33 +209,31 @@ def _side_by_side(sample: dict[str, Any], dataset: data.Dataset) -> np.ndarray:
     return np.concatenate([sample["image"], *painted], axis=1)
 
 
-@contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collect SIGTERM and SIGINT in a list instead of dying, so that a run can save and leave.
-
-    A second Ctrl-C ends the process at once.
-    """
-    received: list[signal.Signals] = []
-
-    def note(number: int, frame: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(signal.Signals(number))
-
-    previous = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def main(argv: list[str]) -> int:
     """The command."""
-    return train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+    given = flags.FLAGS
+    several = (given.coordinator, given.num_processes, given.process_id)
+    if given.distributed or any(value is not None for value in several):
+        parallel.initialize(*several)
+    with parallel.leave_together():
+        spec = config_flags.get_config_filename(given["config"])
+        return train(given.config, Path(given.workdir or default_workdir(spec)))
+
+
+def default_workdir(spec: str) -> str:
+    """``runs/camvid-hrnet_w48`` for ``--config=configs/camvid.py:hrnet_w48``."""
+    path, _, variant = spec.partition(":")
+    return str(Path("runs") / "-".join(filter(None, (Path(path).stem, variant))))
 
 
 if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "FILE or FILE:VARIANT; see configs/.")
-    flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
+    flags.mark_flag_as_required("config")
+    flags.DEFINE_string("workdir", None, "The run's folder; runs/CONFIG by default.")
+    flags.DEFINE_bool(
+        "distributed", False, "Join the other processes that a TPU pod, Slurm or MPI has started."
+    )
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
     command.run(main)

@@ -5,12 +5,12 @@ import os
 # Before jax is imported anywhere.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
-import flax.linen as nn
 import jax
 import pytest
+from tiny import BACKBONES, HEADS, TinyBackbone, last_map
 
 from dropclass_jax import models
-from dropclass_jax.models.layers import ConvNorm, Layers
+from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 
 
@@ -22,22 +22,6 @@ def shared_compilations(tmp_path_factory):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-
-
-class TinyBackbone(nn.Module):
-    """Two convolutions, stride 4: compiles in a second."""
-
-    layers: Layers = Layers()
-
-    @nn.compact
-    def __call__(self, images, train):
-        x = nn.relu(ConvNorm(self.layers, 8, 3, stride=2, name="conv1")(images, train))
-        return [ConvNorm(self.layers, 12, 3, stride=2, name="conv2")(x, train)]  # of both signs
-
-
-def last_map(maps, train):
-    """The head that is none."""
-    return maps[-1]
 
 
 @pytest.fixture
@@ -54,6 +38,5 @@ def tiny():
 @pytest.fixture
 def named_tiny(monkeypatch):
     """The model name ``tiny``, for configs and commands."""
-    monkeypatch.setitem(models.HEADS, "last_map", lambda layers: last_map)
-    create = lambda layers, output_stride: TinyBackbone(layers)  # noqa: E731
-    monkeypatch.setitem(models.BACKBONES, "tiny", models.Backbone(create, head="last_map"))
+    monkeypatch.setattr(models, "HEADS", models.HEADS | HEADS)
+    monkeypatch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)

@@ -42,6 +42,7 @@ def train_iterator(
     scale_range: tuple[float, float] = (0.5, 2.1),
     scale_step: float = 0.1,
     flip: bool = True,
+    start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int | None = None,
@@ -51,7 +52,7 @@ def train_iterator(
 
     The stream of examples runs through the set again and again, newly shuffled each time, and is
     cut into batches as it comes: a batch may hold the end of one epoch and the start of the next.
-    The iterator's ``get_state`` and ``set_state`` continue it exactly, anywhere.
+    To continue it exactly, anywhere and in any number of processes, start at a later step.
 
     Args:
       source: the split to train on.
@@ -61,6 +62,7 @@ def train_iterator(
       scale_range: lowest and highest scale of the random scaling.
       scale_step: distance between scales.
       flip: mirror half of the examples.
+      start_step: how many global batches to pass over; nothing is read for it.
       process_index: which process this is.
       process_count: how many processes share the global batch of B; each gets b = B / count.
       num_threads: threads that make batches, one batch each; default: one a core, at most 16.
@@ -90,7 +92,8 @@ def train_iterator(
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     # An endless stream has no remainder; without saying so its length in batches of 1 overflows.
     batches = examples.random_map(augment).batch(local, drop_remainder=True, batch_fn=stack)
-    return iter(batches[process_index::process_count].to_iter_dataset(options))
+    first = start_step * process_count + process_index
+    return iter(batches[first::process_count].to_iter_dataset(options))
 
 
 def eval_iterator(

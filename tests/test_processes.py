@@ -1,0 +1,149 @@
+"""Whole runs in several processes, and on changing numbers of devices, of the tiny network."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import soak
+import tiny
+
+from dropclass_jax import rundir, weights
+
+# Sums over devices are added up in another order. SGD hands on the rounding of a gradient as it is;
+# AdamW, which divides by a gradient's size, would make a step of it where the gradient is nearly 0.
+SGD = {"optim.name": "sgd", "optim.lr": 0.05}
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return tmp_path_factory.mktemp("prepared")
+
+
+def start(workdir, prepared, processes=1, devices=1, **settings):
+    """The processes of one run, each with its own devices."""
+    command = tiny.command(workdir, prepared, **{"log_every": 1, **SGD, **settings})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
+    return [
+        subprocess.Popen(
+            [*command, *([*join, f"--process_id={i}"] if processes > 1 else [])],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=tiny.environment(devices),
+        )
+        for i in range(processes)
+    ]  # fmt: skip
+
+
+def ends(started, timeout=120):
+    """``[(exit code, output), ...]`` of every process."""
+    deadline = time.monotonic() + timeout
+    outputs = [p.communicate(timeout=max(deadline - time.monotonic(), 1))[0] for p in started]
+    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+
+
+def finish(started):
+    for code, output in ends(started):
+        assert code == 0, output
+
+
+def until(process, line):
+    for shown in process.stdout:
+        if shown.startswith(line):
+            return
+    raise AssertionError(f"the run ended before {line!r}")
+
+
+def assert_close(ours, theirs):
+    left, right = weights.read(ours), weights.read(theirs)
+    assert left.keys() == right.keys()
+    for name, value in right.items():
+        np.testing.assert_allclose(left[name], value, atol=ROUNDING, err_msg=name)
+    for record, expected in zip(rundir.records(ours), rundir.records(theirs), strict=True):
+        assert record["step"] == expected["step"]
+        for name in ("loss", "loss_drop", "mean_iou"):
+            if name in expected:
+                np.testing.assert_allclose(record[name], expected[name], rtol=5e-3, atol=5e-3)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, prepared):
+    """An uninterrupted run on one device."""
+    workdir = tmp_path_factory.mktemp("runs") / "one"
+    finish(start(workdir, prepared))
+    return workdir
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_train_as_one_does(tmp_path, prepared, one, processes):
+    workdir = tmp_path / "run"
+    started = start(workdir, prepared, processes)
+    results = ends(started)
+    assert [code for code, _ in results] == [0] * processes, results
+    assert_close(workdir, one)
+    # Only the first one speaks.
+    assert "mean IoU" in results[0][1]
+    for _, output in results[1:]:
+        assert "step " not in output
+        assert "mean IoU" not in output
+
+
+def test_when_one_process_is_killed_the_others_stop_and_all_continue(tmp_path, prepared):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, prepared, 2))
+    started = start(killed, prepared, 2)
+    until(started[0], "step 6/12")
+    started[1].send_signal(signal.SIGKILL)
+    begun = time.monotonic()
+    (code, output), _ = ends(started)
+    assert time.monotonic() - begun < 60
+    assert code == 1
+    assert "error: another process of this run is gone (" in output
+    assert "Start all of them again to continue" in output
+    assert "Traceback" not in output
+    results = ends(start(killed, prepared, 2))
+    assert [code for code, _ in results] == [0, 0], results
+    assert "continuing" in results[0][1]
+    soak.compare(killed, whole)
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, prepared):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    settings = {"total_steps": 40, "checkpoint.every_steps": 100, "eval.every_steps": 100}
+    finish(start(whole, prepared, 2, **settings))
+    started = start(stopped, prepared, 2, **settings)
+    until(started[0], "step 3/40")
+    started[1].send_signal(signal.SIGTERM)
+    results = ends(started)
+    assert [code for code, _ in results] == [128 + signal.SIGTERM] * 2, results
+    assert "stopped by SIGTERM at step" in results[0][1]
+    finish(start(stopped, prepared, 2, **settings))
+    soak.compare(stopped, whole)
+
+
+def test_a_user_s_mistake_ends_every_process(tmp_path, prepared):
+    (tmp_path / "thesis.tex").touch()
+    results = ends(start(tmp_path, prepared, 2))
+    assert [code for code, _ in results] == [2, 2], results
+    assert "is not empty and holds no run" in results[0][1]
+    assert "the first process stopped; it says why" in results[1][1]
+
+
+def test_a_run_continues_on_other_numbers_of_devices(tmp_path, prepared, one):
+    """8 devices, then 4 in 2 processes, then 1: the same global batches, the same outcome."""
+    workdir = tmp_path / "run"
+    for devices, last in ((8, 4), (4, 8)):
+        (started,) = start(workdir, prepared, devices=devices)
+        until(started, f"step {last}/12")
+        started.send_signal(signal.SIGTERM)
+        ((code, output),) = ends([started])
+        assert code == 128 + signal.SIGTERM, output
+    finish(start(workdir, prepared))
+    assert_close(workdir, one)
