@@ -1,6 +1,6 @@
-"""Score a run's latest checkpoint.
+"""Score a run's last checkpoint, or another.
 
-python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
+python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain] [--checkpoint=best]
 """
 
 from __future__ import annotations
@@ -255,14 +255,16 @@ def evaluate_run(
     splits: Sequence[str] | None = None,
     heads: Sequence[str] | None = None,
     data_dir: str | None = None,
+    which: str = "last",
 ) -> dict[str, Any]:
-    """Score a run's latest checkpoint and write the results into its folder.
+    """Score a checkpoint of a run and write the results into its folder.
 
     Args:
       workdir: the run's folder.
       splits: of its data set; all of ``config.eval.splits`` by default.
       heads: ``drop`` or ``plain``; all that the model has by default.
       data_dir: the data's source folder, if it has moved.
+      which: the checkpoint: ``last``, ``best`` or a step.
 
     Returns:
       What was written to ``metrics.json``.
@@ -276,9 +278,10 @@ def evaluate_run(
     if "drop" in (heads or ()) and not config.dropclass.enabled:
         raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
     dataset = experiment.load_data(config)
+    rundir.check_classes(workdir, dataset.info.classes)
     built = experiment.build(config, dataset)
     shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    variables, step = checkpoint.restore_variables(workdir, dict(shapes))
+    variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
     eval_step = parallel.pmap_eval(built.eval_step)
     evaluations = {
         split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
@@ -292,7 +295,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(flags.FLAGS.workdir)
     splits = [flags.FLAGS.split] if flags.FLAGS.split else None
     heads = [flags.FLAGS.head] if flags.FLAGS.head else None
-    content = evaluate_run(workdir, splits, heads, flags.FLAGS.data_dir)
+    content = evaluate_run(workdir, splits, heads, flags.FLAGS.data_dir, flags.FLAGS.checkpoint)
     shown = [r for r in content["results"] if splits is None or r["split"] in splits]
     print_tables({**content, "results": shown}, heads)
     print(f"\nwritten: {workdir}/metrics.json, metrics.csv, report.html")
@@ -303,4 +306,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", None, "One split; all of config.eval.splits by default.")
     flags.DEFINE_enum("head", None, list(HEADS), "One head; all that the model has by default.")
     flags.DEFINE_string("data_dir", None, "The data's source folder, if it has moved.")
+    flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     command.run(main)

@@ -322,7 +322,7 @@ def _reproduce(metrics: Mapping[str, Any], config_path: pathlib.Path) -> list[st
         "Seed": metrics.get("seed", unknown),
         "Steps": metrics["step"],
         "Device": metrics.get("device", unknown),
-        "Time": wording.duration(metrics["seconds"]) if "seconds" in metrics else unknown,
+        "Time": _time(metrics) or unknown,
         "Versions": ", ".join(f"{k} {v}" for k, v in metrics.get("versions", {}).items())
         or unknown,
     }
@@ -337,6 +337,15 @@ def _reproduce(metrics: Mapping[str, Any], config_path: pathlib.Path) -> list[st
             config = json.dumps(json.loads(config), indent=2, ensure_ascii=False)
         blocks.append(page.folded("The whole configuration", f"<pre>{page.text(config)}</pre>"))
     return blocks
+
+
+def _time(metrics: Mapping[str, Any]) -> str:
+    if not metrics.get("seconds"):
+        return ""
+    time = wording.duration(metrics["seconds"])
+    if "goodput" in metrics:
+        time += f", {metrics['goodput']:.0%} of it in training steps that count"
+    return time
 
 
 def _read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from dropclass_jax.errors import UserError
 _FREE = ("data.dir", "data.prepared_dir", "data.num_threads", "eval.", "checkpoint.", "log_every")
 
 
-def claim(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+def claim(workdir: Path, config: ConfigDict, fingerprint: str, classes: Sequence[str] = ()) -> None:
     """Make the folder this run's, or make sure that it already is.
 
     Args:
       workdir: the run's folder; made when it is missing.
       config: the run's config, written to ``config.json``.
       fingerprint: of the prepared data set, written to ``data.json``.
+      classes: its class names, written there too.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the differences are
@@ -37,7 +38,8 @@ def claim(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
             _check_same(workdir, config, fingerprint)
         elif any(workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
-        (workdir / "data.json").write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
+        about = {"fingerprint": fingerprint, "classes": list(classes)}
+        (workdir / "data.json").write_text(json.dumps(about) + "\n")
         (workdir / "config.json").write_text(experiment.to_json(config) + "\n")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
@@ -63,6 +65,19 @@ def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
         raise UserError(
             f"{workdir} holds a run on other data: the source or its options have changed. "
             "Choose another --workdir, or restore the data"
+        )
+
+
+def check_classes(workdir: Path, classes: Sequence[str]) -> None:
+    """Raise ``UserError`` unless a run was trained on these classes, in this order."""
+    try:
+        trained = json.loads((workdir / "data.json").read_text())["classes"]
+    except (OSError, ValueError, KeyError):
+        return  # nothing is known
+    if trained and trained != list(classes):
+        raise UserError(
+            f"{workdir} was trained on {len(trained)} classes ({', '.join(trained)}), the data has "
+            f"{len(classes)} ({', '.join(classes)}): score it on data of its own classes"
         )
 
 

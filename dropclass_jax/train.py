@@ -81,7 +81,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
-    parallel.first_process(lambda: rundir.claim(workdir, config, dataset.fingerprint))
+    parallel.first_process(
+        lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.info.classes)
+    )
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer)

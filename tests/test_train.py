@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import soak
 
 from dropclass_jax import checkpoint, evaluate, rundir, train
 from dropclass_jax.command import load_config
@@ -117,22 +118,36 @@ def final_state(workdir):
     return step, tree
 
 
-def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch):
-    """Stopped by a signal between checkpoints, the run ends as one that was never stopped."""
+@pytest.mark.parametrize("moment", ["a step", "an evaluation", "the last evaluation"])
+def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch, moment):
+    """Stopped by signals between checkpoints, the run ends as one that was never stopped."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train.train(config, whole)
 
-    line = train.Progress.train
+    line, score = train.Progress.train, train.evaluate.evaluate_split
+    scored = []
 
-    def interrupt(self, step, scalars):
+    def interrupt_step(self, step, scalars):
         line(self, step, scalars)
-        if step == 6:
+        if step == 10:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def interrupt_evaluation(*args, **kwargs):
+        scored.append(args[3])
+        if len(scored) == (1 if moment == "an evaluation" else 3):
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(*args, **kwargs)
+
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, "train", interrupt)
-        assert train.train(config, stopped) == 128 + signal.SIGTERM
-    assert final_state(stopped)[0] == 6
+        if moment == "a step":
+            patch.setattr(train.Progress, "train", interrupt_step)
+        else:
+            patch.setattr(train.evaluate, "evaluate_split", interrupt_evaluation)
+        number = signal.SIGTERM if moment == "a step" else signal.SIGINT
+        assert train.train(config, stopped) == 128 + number
+    at = {"a step": 10, "an evaluation": 6, "the last evaluation": 12}[moment]
+    assert final_state(stopped)[0] == at
+    assert not (stopped / "metrics.json").exists()
     assert train.train(config, stopped) == 0
 
     (step, expected), (_, got) = final_state(whole), final_state(stopped)
@@ -163,9 +178,14 @@ def start(workdir, prepared, *options):
     )  # fmt: skip
 
 
+def test_a_run_killed_again_and_again_ends_as_one_left_alone(tmp_path):
+    """SIGKILL while it starts, trains, saves and evaluates."""
+    assert set(soak.soak(tmp_path, kills=5, seed=0)) == set(soak.MOMENTS)
+
+
 @pytest.mark.slow
-def test_a_killed_run_continues_exactly(prepared, tmp_path):
-    """SIGKILL, which nobody can catch: at most the steps since the last checkpoint are lost."""
+def test_a_killed_run_of_the_real_network_continues_exactly(prepared, tmp_path):
+    """At most the steps since the last checkpoint are lost."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(whole, prepared)
     output = process.communicate()[0]
@@ -270,3 +290,17 @@ def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
     assert len(errors) == 1
     assert re.search(message, errors[0])
     assert "Traceback" not in result.stderr
+
+
+def test_data_of_other_classes_is_not_scored(config, tmp_path):
+    rundir.claim(tmp_path, config, "data", ("road", "car"))
+    rundir.check_classes(tmp_path, ("road", "car"))
+    with pytest.raises(
+        UserError, match=r"trained on 2 classes \(road, car\), the data has 1 \(road\)"
+    ):
+        rundir.check_classes(tmp_path, ("road",))
+
+
+def test_a_run_s_folder_has_a_default():
+    assert train.default_workdir("configs/camvid.py:hrnet_w48,full") == "runs/camvid-hrnet_w48,full"
+    assert train.default_workdir("configs/folder.py") == "runs/folder"
