@@ -6,6 +6,7 @@ Nothing below this file and the commands reads a config object.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ import optax
 from ml_collections import ConfigDict
 
 from dropclass_jax import data, models, optimizers, parallel, schedules, step
+from dropclass_jax.data import crops, pipeline, sampling, transforms
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
 
 
@@ -99,6 +104,40 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     return Experiment(model, optimizer, train_step, eval_step)
 
 
+def train_batches(
+    config: ConfigDict, dataset: data.Dataset, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """The config's training batches, one process's part: see ``pipeline.train_iterator``.
+
+    Raises:
+      UserError: a value of ``augment`` or ``data`` that is out of range.
+    """
+    source, settings = dataset.splits["train"], config.augment
+    return pipeline.train_iterator(
+        source,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        augmentation=Augmentation(
+            crop=tuple(settings.crop),
+            scales=transforms.scales(settings.scale, settings.scale_step),
+            flip=settings.flip,
+            jitter=JitterRange(**settings.jitter),
+            crop_rule=CropRule(
+                settings.rare_crop,
+                crops.inverse_odds(dataset.class_pixels["train"]),
+                settings.cat_max_ratio,
+            ),
+        ),
+        sampler=sampling.class_uniform(
+            source.class_pixels, config.data.sampling.class_uniform, config.data.sampling.class_crop
+        ),
+        process_index=process_index,
+        process_count=process_count,
+        num_threads=config.data.num_threads,
+        cache_bytes=int(config.data.cache_gib * 2**30),
+    )
+
+
 def check(config: ConfigDict) -> None:
     """Refuse values that cannot work, before any work is done.
 
@@ -122,6 +161,7 @@ def check(config: ConfigDict) -> None:
             for every in (config[section].every_steps,)
         ),
         ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
+        ("data.cache_gib", config.data.cache_gib, config.data.cache_gib >= 0, "0 or more"),
         ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
         (
             "model.bn_momentum",

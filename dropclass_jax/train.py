@@ -31,7 +31,6 @@ from dropclass_jax import (
     rundir,
     state,
 )
-from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
 from dropclass_jax.progress import Progress
 from dropclass_jax.reporting import pictures
@@ -55,17 +54,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     built = experiment.build(config, dataset)
     for split in ("train", *config.eval.splits):
         evaluate.check_split(dataset, split)
-    batches = pipeline.train_iterator(
-        dataset.splits["train"],
-        seed=config.seed,
-        batch_size=config.batch_size,
-        crop=config.augment.crop,
-        scale_range=config.augment.scale,
-        scale_step=config.augment.scale_step,
-        flip=config.augment.flip,
-        num_threads=config.data.num_threads,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+    batches = experiment.train_batches(
+        config, dataset, process_index=jax.process_index(), process_count=jax.process_count()
     )
     rundir.claim(workdir, config, dataset.fingerprint)
 

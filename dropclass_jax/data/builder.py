@@ -49,7 +49,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     ``split_names`` in the order in which they shall be read.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     facts: ClassVar[DatasetInfo]
 
     def __init__(
@@ -92,7 +92,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         num_classes = self.facts.num_classes
         class_pixels = np.zeros(num_classes, np.int64)
         class_images = np.zeros(num_classes, np.int64)
-        shapes = []
+        shapes, image_pixels = [], []
         for index, example in enumerate(self.examples(split)):
             label = example.label[example.label != self.facts.ignore_label]
             # TFDS checks neither dtype nor values: a stray one would be trained on in silence.
@@ -102,12 +102,14 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             class_pixels += pixels
             class_images += pixels > 0
             shapes.append(example.label.shape)
+            image_pixels.append(pixels.astype(np.int32))
             encoded = codec.encode_label(example.label)
             yield index, {"image": example.image, "label": encoded, "id": example.id}
         self.info.metadata[split] = {
             "class_pixels": class_pixels.tolist(),
             "class_images": class_images.tolist(),
             "shapes": shapes,
+            "image_class_pixels": codec.encode_counts(np.reshape(image_pixels, (-1, num_classes))),
         }
 
     def is_prepared(self) -> bool:
@@ -139,8 +141,10 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         """Random access to one split of the prepared set."""
         skip = tfds.decode.SkipDecoding()
         records = self.as_data_source(split, decoders={"image": skip, "label": skip})
-        shapes = np.array(self.info.metadata[split]["shapes"], np.int64).reshape(-1, 2)
-        return PreparedSource(records, shapes)
+        metadata = self.info.metadata[split]
+        shapes = np.array(metadata["shapes"], np.int64).reshape(-1, 2)
+        counts = codec.decode_counts(metadata["image_class_pixels"], self.facts.num_classes)
+        return PreparedSource(records, shapes, counts)
 
     def counts(self, name: str) -> dict[str, np.ndarray]:
         """``class_pixels`` or ``class_images`` of each split, int64 [K]."""

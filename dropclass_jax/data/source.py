@@ -18,10 +18,12 @@ class PreparedSource:
     Attributes:
       records: encoded ``image``, ``label`` and ``id`` of each example, as bytes.
       shapes: int64 [N, 2], height and width of each example, known without decoding it.
+      class_pixels: int32 [N, K], labelled pixels of each class in each example, likewise.
     """
 
     records: Sequence[Mapping[str, bytes]]
     shapes: np.ndarray = dataclasses.field(repr=False)
+    class_pixels: np.ndarray = dataclasses.field(repr=False)
 
     def __len__(self) -> int:
         return len(self.records)
