@@ -51,7 +51,9 @@ def get_config() -> ConfigDict:
                 "stop_importance_gradient": False,
             },
             "loss": {
-                "class_weights": "none",  # 'none' or 'dataset'
+                # 'none', 'dataset', 'inverse', 'median_frequency', 'effective_number' or the JSON
+                # file that `python -m dropclass_jax.data stats` writes
+                "class_weights": "none",
             },
             "optim": {
                 "name": "sgd",  # 'sgd' or 'adamw'

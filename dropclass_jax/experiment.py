@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,7 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dropclass_jax import data, models, optimizers, parallel, schedules, step
-from dropclass_jax.data import crops, pipeline, sampling, transforms
+from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
@@ -213,18 +214,26 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
 
 
 def _class_weights(config: ConfigDict, dataset: data.Dataset) -> jax.Array | None:
-    if config.loss.class_weights == "none":
+    rule = config.loss.class_weights
+    if rule == "none":
         return None
-    if config.loss.class_weights != "dataset":
+    if rule == "dataset":
+        weights = dataset.info.class_weights
+        if weights is None:
+            raise UserError(
+                f"data set {dataset.info.name} has no customary class weights; "
+                f"use --config.loss.class_weights=one of none, {', '.join(class_weights.RULES)}"
+            )
+    elif rule in class_weights.RULES:
+        weights = class_weights.RULES[rule](dataset.splits["train"].class_pixels)
+    elif rule.endswith(".json"):
+        weights = class_weights.read(Path(rule), dataset.info.classes)
+    else:
+        known = ("none", "dataset", *class_weights.RULES)
         raise UserError(
-            f"config.loss.class_weights is 'none' or 'dataset', not {config.loss.class_weights!r}"
+            f"config.loss.class_weights is {_one_of(known)} or a .json file, not {rule!r}"
         )
-    if dataset.info.class_weights is None:
-        raise UserError(
-            f"data set {dataset.info.name} has no customary class weights; "
-            "use --config.loss.class_weights=none"
-        )
-    return jnp.asarray(dataset.info.class_weights, jnp.float32)
+    return jnp.asarray(weights, jnp.float32)
 
 
 def _dtype(name: str) -> Any:

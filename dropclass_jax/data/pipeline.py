@@ -71,7 +71,9 @@ def train_iterator(
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: want 0..{2**32 - 1}")
     options = _read_options(num_threads, prefetch)
-    check_memory(local, augmentation.crop, _batches_in_memory(options), cache_bytes)
+    check_memory(
+        local, augmentation.crop, batches_in_memory(options.num_threads, prefetch), cache_bytes
+    )
     if cache_bytes:
         source = CachedSource(source, cache_bytes)
     example = functools.partial(
@@ -140,7 +142,7 @@ def eval_iterator(
     local = _local_batch_size(batch_size, process_count)
     shape = largest_shape(source)
     options = _read_options(num_threads, prefetch)
-    check_memory(local, shape, _batches_in_memory(options))
+    check_memory(local, shape, batches_in_memory(options.num_threads, prefetch))
     num_batches = -(-len(source) // batch_size)
     pad = functools.partial(_padded_example, source=source, shape=shape)
     examples = grain.MapDataset.range(num_batches * batch_size).map(pad)
@@ -195,9 +197,10 @@ def _read_options(num_threads: int | None, prefetch: int) -> grain.ReadOptions:
     return grain.ReadOptions(num_threads, max(prefetch, num_threads))
 
 
-def _batches_in_memory(options: grain.ReadOptions) -> int:
+def batches_in_memory(num_threads: int, prefetch: int = 2) -> int:
+    """How many batches there are at once, at most."""
     # Those made ahead, the single examples of those being made, and the one that is trained on.
-    return options.prefetch_buffer_size + options.num_threads + 1
+    return max(prefetch, num_threads) + num_threads + 1
 
 
 def machine_memory() -> int:
