@@ -114,6 +114,8 @@ def train_batches(
       UserError: a value of ``augment`` or ``data`` that is out of range.
     """
     source, settings = dataset.splits["train"], config.augment
+    if config.data.cache_gib < 0:
+        raise UserError(f"config.data.cache_gib is 0 or more, not {config.data.cache_gib!r}")
     return pipeline.train_iterator(
         source,
         seed=config.seed,
@@ -162,7 +164,6 @@ def check(config: ConfigDict) -> None:
             for every in (config[section].every_steps,)
         ),
         ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
-        ("data.cache_gib", config.data.cache_gib, config.data.cache_gib >= 0, "0 or more"),
         ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
         (
             "model.bn_momentum",

@@ -113,7 +113,6 @@ def test_no_class_weights(config, dataset):
         ),
         ("loss.class_weights", "dataset", "no customary class weights; .*median_frequency"),
         ("loss.class_weights", "gone.json", "gone.json cannot be read"),
-        ("data.cache_gib", -1.0, "data.cache_gib is 0 or more, not -1.0"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, message):
@@ -129,6 +128,7 @@ def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, messag
         ("augment.cat_max_ratio", 0.0, "cat_max_ratio 0.0"),
         ("augment.scale_step", 0.0, "scale_range"),
         ("data.sampling.class_uniform", -1.0, "class_uniform -1.0"),
+        ("data.cache_gib", -1.0, "data.cache_gib is 0 or more, not -1.0"),
         ("data.cache_gib", 1e9, "and a cache of .* GiB need"),
     ],
 )

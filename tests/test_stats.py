@@ -102,6 +102,7 @@ def test_counts_are_those_of_the_labels(tmp_path):
     [
         (["--split", "val"], "toy has no split 'val': train"),
         (["--beta", "1"], "beta 1"),
+        (["--rule", "often"], "argument --rule: invalid choice: 'often'.*--help lists"),
         (["--out", "/dev/null/a"], "cannot write to /dev/null/a"),
     ],
 )

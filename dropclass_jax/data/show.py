@@ -2,12 +2,12 @@
 
     python -m dropclass_jax.data show --name camvid --dir CAMVID --crop 180 240 --jitter
 
-The samples are the first of the stream that training with the same seed, crop and options reads.
+The samples are the first of the stream that training with the same seed, crop and options reads;
+the options are those of a config's ``augment`` and ``data.sampling``, under the same names.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dropclass_jax import data
-from dropclass_jax.data import crops, pipeline, sampling, transforms
+from dropclass_jax.data import arguments, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import USUAL, JitterRange
@@ -111,7 +111,7 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     Raises:
       UserError: anything that the user can mend.
     """
-    parser = argparse.ArgumentParser(prog="python -m dropclass_jax.data show")
+    parser = arguments.subparser("show", __doc__)
     add = parser.add_argument
     add("--split", default="train", help="default: train")
     add("--count", type=int, default=12, help=f"samples, at most {MOST}; default: 12")
@@ -119,18 +119,13 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     add("--out", type=Path, help="the PNG to write; default: show-NAME.png")
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the largest image")
     add("--scale", type=float, nargs=2, default=(0.5, 2.1), metavar=("LOW", "HIGH"))
-    add("--scale-step", type=float, default=0.1)
+    add("--scale-step", type=float, default=0.1, metavar="STEP")
     add("--no-flip", action="store_true")
-    add("--jitter", action="store_true", help=f"the usual: {USUAL._asdict()}")
-    add("--rare-crop", type=float, default=0.0, metavar="P", help="crop over a class, rarer ones")
-    add(
-        "--cat-max-ratio",
-        type=float,
-        default=1.0,
-        metavar="R",
-        help="most of a crop one class fills",
-    )
-    add("--class-uniform", type=float, default=0.0, metavar="S", help="share drawn by class")
+    usual = ", ".join(f"{name} {value:g}" for name, value in USUAL._asdict().items())
+    add("--jitter", action="store_true", help=f"the usual: {usual}")
+    add("--rare-crop", type=float, default=0.0, metavar="P", help="augment.rare_crop")
+    add("--cat-max-ratio", type=float, default=1.0, metavar="R", help="augment.cat_max_ratio")
+    add("--class-uniform", type=float, default=0.0, metavar="S", help="data.sampling.class_uniform")
     args = parser.parse_args(argv)
     if not 1 <= args.count <= MOST:
         raise UserError(f"--count {args.count}: want 1 to {MOST}")

@@ -10,7 +10,6 @@ is read.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from dropclass_jax import data
-from dropclass_jax.data import class_weights
+from dropclass_jax.data import arguments, class_weights
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import summary
 from dropclass_jax.reporting.plot_style import (
@@ -226,7 +225,7 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     Raises:
       UserError: anything that the user can mend.
     """
-    parser = argparse.ArgumentParser(prog="python -m dropclass_jax.data stats")
+    parser = arguments.subparser("stats", __doc__)
     add = parser.add_argument
     add("--split", default="train", help="default: train")
     add("--out", type=Path, help="folder to write to; default: stats-NAME")
