@@ -12,12 +12,12 @@ from dropclass_jax.data import bench, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.errors import UserError
 
-TINY = bench.Size((40, 60), ".png", (), (24, 32), images=5)
+TINY = bench.Size((40, 60), ".png", (), (24, 32), images=5, length=12)
 
 
 @pytest.fixture(scope="module")
 def case():
-    return bench.Case("tiny", bench.drawn_source(TINY), TINY.crop)
+    return bench.Case("tiny", bench.drawn_source(TINY), tuple(range(5)), 12, TINY.crop)
 
 
 def test_drawn_images_are_records_of_their_size(case):
@@ -51,6 +51,11 @@ def test_the_plain_loop_sees_every_image_once_an_epoch(case):
     for batch in batches:
         assert sorted(image.tobytes() for image in batch["image"]) == images
     assert not np.array_equal(batches[0]["image"], batches[1]["image"])
+
+
+def test_a_few_images_stand_for_many(case):
+    many = bench.Repeated(case.source, (4, 1), 5)
+    assert [many[i]["id"] for i in range(len(many))] == ["4", "1", "4", "1", "4"]
 
 
 def test_every_variant_makes_batches_of_one_shape(case):

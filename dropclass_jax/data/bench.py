@@ -13,6 +13,7 @@ and PNG files like theirs; ``--size set`` takes the data set that ``--name`` and
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -25,38 +26,65 @@ import numpy as np
 from dropclass_jax import data
 from dropclass_jax.data import arguments, augment, codec, pipeline, scenes, transforms
 from dropclass_jax.data.augment import Augmentation
-from dropclass_jax.data.cache import Source
+from dropclass_jax.data.cache import CachedSource, Source
 from dropclass_jax.data.source import PreparedSource
 from dropclass_jax.data.transforms import IGNORE_LABEL, View
 from dropclass_jax.errors import UserError
 
+MOST_IMAGES = 256  # of a data set; more would only take longer to get into the cache
 RECIPE = transforms.scales((0.5, 2.1), 0.1)
 
 
 class Case(NamedTuple):
-    """What is read, and the crop that is made of it."""
+    """What is read, and the crop that is made of it.
+
+    Attributes:
+      name: for people.
+      source: where the images are.
+      indices: a few of them, which stand for all: a cache of them is soon full.
+      length: images of a whole split. (An epoch costs the shuffling 15 ms, however short it is.)
+      crop: height and width.
+    """
 
     name: str
-    source: Source
+    source: PreparedSource
+    indices: tuple[int, ...]
+    length: int
     crop: tuple[int, int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """Some images of a source, again and again, as if they were ``length`` images."""
+
+    source: Source
+    indices: tuple[int, ...]
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.source[self.indices[index % len(self.indices)]]
+
+
 class Size(NamedTuple):
-    """Drawn images like those of a data set: their size, file format and usual crop."""
+    """Drawn images like those of a data set: their size, file format, number and usual crop."""
 
     shape: tuple[int, int]
     suffix: str
     options: tuple[int, ...]
     crop: tuple[int, int]
     images: int
+    length: int
 
 
 # CamVid's JPEG files have 0.4 bytes a pixel. Cityscapes' are PNGs, which the option storage=exact
 # decodes once and for all.
 SIZES = {
-    "camvid": Size((360, 480), ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 93), (360, 480), 32),
-    "cityscapes": Size((1024, 2048), ".png", (), (512, 1024), 8),
-    "cityscapes-exact": Size((1024, 2048), ".bmp", (), (512, 1024), 8),
+    "camvid": Size((360, 480), ".jpg", (cv2.IMWRITE_JPEG_QUALITY, 93), (360, 480), 32, 367),
+    "cityscapes": Size((1024, 2048), ".png", (), (512, 1024), 8, 2975),
+    "cityscapes-exact": Size((1024, 2048), ".bmp", (), (512, 1024), 8, 2975),
 }
 
 
@@ -120,28 +148,29 @@ def variants(
 ) -> dict[str, Callable[[], Iterator[dict[str, np.ndarray]]]]:
     """The plain loop, first, and the pipeline in several ways: functions that begin a stream."""
     augmentation = Augmentation(case.crop, RECIPE)
+    read = Repeated(case.source, case.indices, case.length)
+    keep = Repeated(CachedSource(case.source, decoded_bytes(case)), case.indices, case.length)
 
-    def begin(num_threads: int, cache_bytes: int = 0) -> Iterator[dict[str, np.ndarray]]:
+    def begin(source: Source, num_threads: int) -> Iterator[dict[str, np.ndarray]]:
         return pipeline.train_iterator(
-            case.source,
+            source,
             seed=0,
             batch_size=batch_size,
             augmentation=augmentation,
             num_threads=num_threads,
-            cache_bytes=cache_bytes,
         )
 
     counts = sorted({1, threads})
     return {
-        "plain loop, 1 thread": lambda: plain_batches(case.source, augmentation, batch_size),
-        **{f"pipeline, {_threads(n)}": lambda n=n: begin(n) for n in counts},
-        f"pipeline, {_threads(threads)}, cached": lambda: begin(threads, decoded_bytes(case)),
+        "plain loop, 1 thread": lambda: plain_batches(read, augmentation, batch_size),
+        **{f"pipeline, {_threads(n)}": lambda n=n: begin(read, n) for n in counts},
+        f"pipeline, {_threads(threads)}, cached": lambda: begin(keep, threads),
     }
 
 
 def decoded_bytes(case: Case) -> int:
-    """Bytes of all of a case's images and labels, decoded."""
-    return int(np.prod(case.source.shapes, axis=1).sum()) * 4
+    """Bytes of a case's images and labels, decoded."""
+    return int(np.prod(case.source.shapes[list(case.indices)], axis=1).sum()) * 4
 
 
 def memory_bytes(case: Case, batch_size: int, threads: int, cache_bytes: int = 0) -> int:
@@ -167,12 +196,13 @@ def images_per_second(
 def measure(case: Case, batch_size: int, threads: int, repeats: int, seconds: float) -> list[dict]:
     """Images per second of each variant: one dict a variant, the plain loop first."""
     streams = {name: begin() for name, begin in variants(case, batch_size, threads).items()}
-    epoch = -(-len(case.source) // batch_size)
+    # Long enough to have seen nearly all of the images, in whatever order they come.
+    warm = 4 * -(-len(case.indices) // batch_size)
     rates: dict[str, list[float]] = {name: [] for name in streams}
     for turn in range(repeats):
         for name, stream in streams.items():
-            # The first turn fills the cache; later ones only empty the buffer.
-            skip = epoch if turn == 0 else threads + 3
+            # The first turn fills the cache; all of them empty the buffer.
+            skip = threads + 3 + (warm if turn == 0 and name.endswith("cached") else 0)
             rates[name].append(images_per_second(stream, batch_size, seconds, skip))
     plain = next(iter(rates.values()))
     return [
@@ -198,14 +228,11 @@ def stages(case: Case, examples: int = 64) -> dict[str, float]:
         return result
 
     for i in range(examples):
-        index = i % len(case.source)
-        if isinstance(case.source, PreparedSource):
-            record = clock("read", lambda k=index: case.source.records[k])
-            image = clock("decode image", lambda r=record: codec.decode_image(r["image"]))
-            label = clock("decode label", lambda r=record: codec.decode_label(r["label"]))
-            element = {"image": image, "label": label}
-        else:
-            element = clock("read and decode", lambda k=index: case.source[k])
+        index = case.indices[i % len(case.indices)]
+        record = clock("read", lambda k=index: case.source.records[k])
+        image = clock("decode image", lambda r=record: codec.decode_image(r["image"]))
+        label = clock("decode label", lambda r=record: codec.decode_label(r["label"]))
+        element = {"image": image, "label": label}
         clock("augment", lambda e=element: augment.augment(e, rng, augmentation))
     return {name: float(np.median(values)) for name, values in spent.items()}
 
@@ -301,8 +328,11 @@ def _case(name: str, dataset_loader: Callable[[], data.Dataset]) -> Case:
     if name == "set":
         dataset = dataset_loader()
         source = dataset.splits["train"]
-        return Case(dataset.info.name, source, pipeline.largest_shape(source))
-    return Case(name, drawn_source(SIZES[name]), SIZES[name].crop)
+        some = np.linspace(0, len(source) - 1, min(len(source), MOST_IMAGES)).astype(int)
+        indices = tuple(some.tolist())
+        return Case(dataset.info.name, source, indices, len(source), pipeline.largest_shape(source))
+    size = SIZES[name]
+    return Case(name, drawn_source(size), tuple(range(size.images)), size.length, size.crop)
 
 
 def _threads(count: int) -> str:
