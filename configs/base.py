@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
             "data": {
                 "name": "",  # a data set of dropclass_jax.data
                 "dir": "",  # its source folder; a generated set needs none
+                "train_split": "train",  # 'train_aug' of voc
                 "prepared_dir": "",  # where ArrayRecord files go; '' for the user's cache
                 "num_threads": 2,  # that decode and augment
                 "cache_gib": 1.0,  # memory for decoded images; changes nothing but the speed

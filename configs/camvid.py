@@ -18,7 +18,7 @@ def get_config(variant: str = "hrnet_w18_small_v1"):
     full = "full" in options
     config = base.get_config()
     config.data.name = "camvid"
-    config.data.options.resolution = 1.0 if full else 0.5
+    config.data.options.update(resolution=1.0 if full else 0.5, skip_bad=False)
     config.augment.crop = (360, 480) if full else (180, 240)
     config.model.name = model
     config.model.bn_momentum = 0.9  # 500 steps are too few for 0.99

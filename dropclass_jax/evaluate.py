@@ -101,11 +101,19 @@ def _samples(
 
 
 def check_split(dataset: data.Dataset, split: str) -> None:
-    """Refuse a split that a data set does not have: a ``UserError`` lists those it has."""
+    """Refuse a split that a data set does not have, or has no labels of.
+
+    Raises:
+      UserError: lists the splits that there are, or says which has no labels.
+    """
     if split not in dataset.splits:
         raise UserError(
             f"data set {dataset.info.name} has no split {split!r}; it has "
             f"{', '.join(dataset.splits)}"
+        )
+    if not dataset.class_pixels[split].any():
+        raise UserError(
+            f"split {split!r} of data set {dataset.info.name} has no labelled pixel: choose another"
         )
 
 

@@ -43,13 +43,14 @@ class Experiment(NamedTuple):
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
-    """The config's data set, prepared if it was not."""
-    return data.load(
+    """The config's data set, prepared if it was not; its ``train`` is ``data.train_split``."""
+    dataset = data.load(
         config.data.name,
         source_dir=config.data.dir or None,
         prepared_dir=config.data.prepared_dir or None,
         **config.data.options.to_dict(),
     )
+    return dataset.trained_on(config.data.get("train_split", "train"))  # older runs have none
 
 
 def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:

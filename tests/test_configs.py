@@ -13,7 +13,9 @@ from dropclass_jax.data import info
 
 FILES = sorted(p.stem for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
 SPECS = [f"configs/{stem}.py" for stem in FILES] + ["configs/camvid.py:hrnet_w18_small_v2,full"]
-FACTS = {"camvid": info.CAMVID, "streets": info.STREETS}
+FACTS = {facts.name: facts for facts in (info.CAMVID, info.CITYSCAPES, info.STREETS, info.VOC)}
+# Whatever a user's folder holds.
+FACTS["folder"] = info.DatasetInfo("folder", ("a", "b", "c"), info.distinct_colors(3))
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}
 

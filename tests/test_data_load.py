@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from dropclass_jax import data
-from dropclass_jax.data import camvid, codec, scenes
+from dropclass_jax.data import builder, camvid, codec, pairs, scenes
 from dropclass_jax.errors import UserError
 
 SHAPE = (12, 16)
@@ -255,8 +257,8 @@ def test_a_bad_source_is_named_and_leaves_nothing_behind(source, load, tmp_path,
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("camvit", {}, "no data set is called 'camvit': did you mean 'camvid'.* camvid, streets"),
-        ("zebra", {}, "no data set is called 'zebra': there is camvid, streets"),
+        ("camvit", {}, "no data set is called 'camvit': did you mean 'camvid'.* camvid, cityscap"),
+        ("zebra", {}, "no data set is called 'zebra': there is camvid, cityscapes, folder, str"),
         ("camvid", {}, r"camvid needs its folder.*--config\.data\.dir"),
         ("camvid", {"source_dir": "/no/such"}, r"/no/such is not a folder.*--config\.data\.dir"),
         ("camvid", {"source_dir": ".", "resolution": 0}, "resolution 0"),
@@ -267,6 +269,9 @@ def test_a_bad_source_is_named_and_leaves_nothing_behind(source, load, tmp_path,
         ("streets", {"height": 15}, "height is 15: want at least 16"),
         ("streets", {"rho": 1.2}, "rho is 1.2"),
         ("streets", {"seed": -1}, "seed is -1"),
+        ("streets", {"seed": 0.5}, "option seed of streets is 0.5: want a whole number"),
+        ("streets", {"rho": "high"}, "option rho of streets is 'high': want a number"),
+        ("camvid", {"skip_bad": 1}, "option skip_bad of camvid is 1: want True or False"),
     ],
 )
 def test_a_bad_name_or_option_is_named(tmp_path, name, options, message):
@@ -290,14 +295,14 @@ def test_a_half_copied_set_is_refused(load, tmp_path):
 
 
 def test_an_interrupted_preparation_starts_again(source, load, monkeypatch, tmp_path):
-    def interrupt(path):
-        if path.stem == "c_3":
+    def interrupt(self, pair):
+        if pair.id == "c_3":
             raise KeyboardInterrupt
-        return read_label(path)
+        return read(self, pair)
 
-    read_label = camvid.read_label
+    read = camvid.CamVid.read
     with monkeypatch.context() as patch:
-        patch.setattr(camvid, "read_label", interrupt)
+        patch.setattr(camvid.CamVid, "read", interrupt)
         with pytest.raises(KeyboardInterrupt):
             load()
     assert not list((tmp_path / "prepared").rglob("dataset_info.json"))
@@ -307,31 +312,35 @@ def test_an_interrupted_preparation_starts_again(source, load, monkeypatch, tmp_
 def test_a_killed_preparation_starts_again(source, load, tmp_path):
     """Nothing can clean up after a kill: what it leaves must not look finished."""
     program = f"""
-        import os
+        import os, signal
         from dropclass_jax import data
-        from dropclass_jax.data import camvid
-        read_label = camvid.read_label
-        camvid.read_label = lambda path: os._exit(9) if path.stem == "v_1" else read_label(path)
+        from dropclass_jax.data.camvid import CamVid
+        read = CamVid.read
+        def killed(self, pair):
+            if pair.id == "v_1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return read(self, pair)
+        CamVid.read = killed
         data.load("camvid", {str(source)!r}, {str(tmp_path / "prepared")!r})
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
-    assert run.returncode == 9
+    assert run.returncode == -signal.SIGKILL
     assert list((tmp_path / "prepared").rglob("*incomplete*"))  # it had begun
     assert [len(examples) for examples in load().splits.values()] == [3, 1]
 
 
 def test_the_slower_of_two_processes_takes_what_the_faster_made(source, load, monkeypatch):
     """The other process finishes while this one is at its last label."""
-    read_label = camvid.read_label
+    read = camvid.CamVid.read
     faster = []
 
-    def race(path):
-        if path.stem == "v_1" and not faster:
+    def race(self, pair):
+        if pair.id == "v_1" and not faster:
             faster.append(None)
             faster[0] = load()
-        return read_label(path)
+        return read(self, pair)
 
-    monkeypatch.setattr(camvid, "read_label", race)
+    monkeypatch.setattr(camvid.CamVid, "read", race)
     slower = load()
     assert slower.fingerprint == faster[0].fingerprint
     for split, examples in slower.splits.items():
@@ -340,6 +349,48 @@ def test_the_slower_of_two_processes_takes_what_the_faster_made(source, load, mo
             assert example["id"] == other["id"]
             np.testing.assert_array_equal(example["label"], other["label"])
         np.testing.assert_array_equal(slower.class_pixels[split], faster[0].class_pixels[split])
+
+
+def test_a_split_larger_than_memory_is_written_as_it_comes(tmp_path, monkeypatch):
+    """No more than a few examples are on their way at once, and their order is kept."""
+    written = []
+    write = ArrayRecordWriter.write
+
+    class Watched(ArrayRecordWriter):
+        def write(self, record):
+            written.append(len(record))
+            write(self, record)
+
+    read, waiting = camvid.CamVid.read, []
+
+    def watch(self, pair):
+        waiting.append(int(pair.id) - len(written))
+        return read(self, pair)
+
+    source = tmp_path / "CamVid"
+    source.mkdir()
+    lines = []
+    for i in range(60):
+        write_pair(source, "train", f"{i:03d}", seed=i)
+        lines.append(f"train/{i:03d}.png trainannot/{i:03d}.png\n")
+    (source / "train.txt").write_text("".join(lines))
+    (source / "val.txt").write_text(lines[0])
+    monkeypatch.setattr(builder, "ArrayRecordWriter", Watched)
+    monkeypatch.setattr(camvid.CamVid, "read", watch)
+    dataset = data.load("camvid", source, tmp_path / "prepared")
+    assert [example["id"] for example in dataset.splits["train"]] == [f"{i:03d}" for i in range(60)]
+    assert len(written) == 61
+    assert max(waiting) <= 2 * pairs.THREADS + 1
+
+
+def test_another_split_to_train_on(load):
+    dataset = load()
+    other = dataset.trained_on("val")
+    assert [example["id"] for example in other.splits["train"]] == ["v_1"]
+    assert other.class_pixels["train"].tolist() == dataset.class_pixels["val"].tolist()
+    assert [example["id"] for example in dataset.splits["train"]] == ["b_2", "a_1", "c_3"]
+    with pytest.raises(UserError, match=r"no split 'extra' to train on; it has train, val"):
+        dataset.trained_on("extra")
 
 
 def test_streets_are_prepared_with_their_counts(tmp_path):
@@ -383,7 +434,7 @@ def test_a_street_depends_on_seed_split_and_number_alone(tmp_path, monkeypatch):
 def test_codecs():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(codec.decode_image(codec.encode_drawing(image)), image)
+    np.testing.assert_array_equal(codec.decode_image(codec.encode_exact(image)), image)
     np.testing.assert_array_equal(
         codec.decode_label(codec.encode_label(image[..., 0])), image[..., 0]
     )

@@ -42,6 +42,24 @@ class Dataset:
     class_images: Mapping[str, np.ndarray]
     fingerprint: str
 
+    def trained_on(self, split: str) -> Dataset:
+        """The same set with another of its splits as ``train``.
+
+        Raises:
+          UserError: it has no such split.
+        """
+        if split not in self.splits:
+            raise UserError(
+                f"data set {self.info.name} has no split {split!r} to train on; it has "
+                f"{', '.join(self.splits)}"
+            )
+        return dataclasses.replace(
+            self,
+            splits={**self.splits, "train": self.splits[split]},
+            class_pixels={**self.class_pixels, "train": self.class_pixels[split]},
+            class_images={**self.class_images, "train": self.class_images[split]},
+        )
+
 
 def load(
     name: str,
@@ -55,23 +73,18 @@ def load(
     deleted. It is safe to call this from several processes at once.
 
     Args:
-      name: ``"camvid"`` or ``"streets"``.
+      name: ``"camvid"``, ``"cityscapes"``, ``"folder"``, ``"streets"`` or ``"voc"``.
       source_dir: the folder with the set as it was downloaded; ``streets`` is drawn and has none.
       prepared_dir: the folder of all prepared sets; default: ``$DROPCLASS_DATA`` or
         ``~/.cache/dropclass_jax/data``.
-      **options: of the set's builder: ``resolution`` for camvid; see ``Streets`` for streets.
+      **options: of the set's builder: see its class.
 
     Raises:
       UserError: at an unknown name or option, or anything wrong with the source.
     """
-    builder = _builder(name, source_dir, prepared_dir, options)
+    builder = create_builder(name, source_dir, prepared_dir, **options)
     if not builder.is_prepared():
-        print(f"preparing {name} in {builder.data_dir} (once) ...", flush=True)
-        start = time.monotonic()
-        builder.prepare()
-        counts = ", ".join(f"{split} {len(builder.source(split))}" for split in builder.split_names)
-        seconds = time.monotonic() - start
-        print(f"prepared {name}: {counts} images in {seconds:.1f} s", flush=True)
+        _prepare(builder)
     return Dataset(
         info=builder.facts,
         splits={split: builder.source(split) for split in builder.split_names},
@@ -81,22 +94,42 @@ def load(
     )
 
 
-def _builder(
+def _prepare(builder: SegmentationBuilder) -> None:
+    told = list(builder.notes)
+    for note in told:
+        print(note)
+    print(f"preparing {builder.name} in {builder.data_dir} (once) ...", flush=True)
+    start = time.monotonic()
+    builder.prepare()
+    for note in builder.notes[len(told) :]:
+        print(note)
+    counts = ", ".join(f"{split} {len(builder.source(split))}" for split in builder.split_names)
+    seconds = time.monotonic() - start
+    print(f"prepared {builder.name}: {counts} images in {seconds:.1f} s", flush=True)
+
+
+def create_builder(
     name: str,
-    source_dir: str | os.PathLike | None,
-    prepared_dir: str | os.PathLike | None,
-    options: Mapping[str, Any],
+    source_dir: str | os.PathLike | None = None,
+    prepared_dir: str | os.PathLike | None = None,
+    **options: Any,
 ) -> SegmentationBuilder:
+    """The builder of a data set, with its source listed and nothing prepared; as ``load``."""
     # TFDS is slow to import and only needed here.
     from dropclass_jax.data.camvid import CamVid
+    from dropclass_jax.data.cityscapes import Cityscapes
+    from dropclass_jax.data.folder import Folder
     from dropclass_jax.data.streets import Streets
+    from dropclass_jax.data.voc import Voc
 
-    builders = {builder.name: builder for builder in (CamVid, Streets)}
+    builders = {builder.name: builder for builder in (CamVid, Cityscapes, Folder, Streets, Voc)}
     _check_known("data set", [name], builders)
     builder = builders[name]
-    folders = {"prepared_dir", "source_dir"}
-    known = inspect.signature(builder).parameters.keys() - folders
+    parameters = dict(inspect.signature(builder).parameters)
+    known = {key: p for key, p in parameters.items() if key not in ("prepared_dir", "source_dir")}
     _check_known(f"option of {name}", options, known)
+    for key, value in options.items():
+        _check_type(f"option {key} of {name}", value, known[key].default)
     if prepared_dir is None:
         prepared_dir = os.environ.get("DROPCLASS_DATA") or "~/.cache/dropclass_jax/data"
     return builder(
@@ -104,6 +137,14 @@ def _builder(
         source_dir=None if source_dir is None else Path(source_dir).expanduser(),
         **options,
     )
+
+
+def _check_type(what: str, value: Any, default: Any) -> None:
+    """Refuse an option of another type than its default; a whole number will do for a float."""
+    allowed = (int, float) if isinstance(default, float) else (type(default),)
+    if type(value) not in allowed:
+        wanted = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        raise UserError(f"{what} is {value!r}: want {wanted[type(default)]}")
 
 
 def _check_known(what: str, names, known) -> None:

@@ -5,6 +5,10 @@ named by it. TFDS writes into ``incomplete.*`` beside the final directory and re
 so that a finished directory is a whole one. Several processes may prepare the same set at once:
 each writes its own temporary directory, the first to finish renames, the others drop theirs and
 read the first one's. That holds wherever a rename is atomic, which includes a shared NFS folder.
+
+A split is one file, and its examples are appended as they come, so that neither memory nor disk
+holds more than that. (TFDS's own writer is made to shuffle: it keeps a split in memory up to 1 GB,
+and what is larger it sorts through files that it cannot open without TensorFlow.)
 """
 
 from __future__ import annotations
@@ -15,12 +19,13 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from dropclass_jax.data import codec
 from dropclass_jax.data.info import DatasetInfo
@@ -45,24 +50,38 @@ class Example(NamedTuple):
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder of images with a label map, written as ArrayRecord without TensorFlow.
 
-    A subclass names the set in ``facts`` and ``name``, and gives ``examples`` of each of its
-    ``split_names`` in the order in which they shall be read.
+    A subclass has a ``name`` and gives ``examples`` of each of its splits, in the order in which
+    they shall be read.
+
+    Attributes:
+      facts: the set's ``DatasetInfo`` (TFDS's own is ``info``).
+      split_names: the splits, in the order in which they are written.
+      fingerprint: a hash of the recipe.
+      notes: lines to tell the user once, when the set is prepared or checked.
     """
 
     VERSION = tfds.core.Version("1.1.0")
-    facts: ClassVar[DatasetInfo]
 
     def __init__(
-        self, prepared_dir: Path, split_names: tuple[str, ...], recipe: Mapping[str, Any]
+        self,
+        facts: DatasetInfo,
+        prepared_dir: Path,
+        split_names: tuple[str, ...],
+        recipe: Mapping[str, Any],
+        notes: Sequence[str] = (),
     ) -> None:
         """Point at the directory in which a set made from ``recipe`` is or will be.
 
         Args:
+          facts: names, colours and the ignore label.
           prepared_dir: the folder of all prepared sets.
           split_names: the splits, in the order in which they are written.
           recipe: everything that decides the result, as JSON: a change of it makes a new set.
+          notes: lines to tell the user once.
         """
+        self.facts = facts
         self.split_names = split_names
+        self.notes = list(notes)
         everything = {"set": self.name, "version": str(self.VERSION), **recipe}
         text = json.dumps(everything, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -88,17 +107,38 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
         return {split: self._generate_examples(split) for split in self.split_names}
 
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        splits = [self._write(split) for split in self.split_names]
+        self.info.set_splits(tfds.core.SplitDict(splits))
+
+    def _write(self, split: str) -> tfds.core.SplitInfo:
+        serializer = tfds.core.ExampleSerializer(self.info.features.get_serialized_info())
+        template = self._get_filename_template(split)
+        path = template.sharded_filepath(shard_index=0, num_shards=1)
+        # Groups of one: a reader fetches the examples that it asks for and no others. Uncompressed:
+        # images are, and labels, and the bare pixels of `exact` are there to be read fast.
+        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        number, size = 0, 0
+        try:
+            for _, example in self._generate_examples(split):
+                encoded = serializer.serialize_example(self.info.features.encode_example(example))
+                writer.write(encoded)
+                number, size = number + 1, size + len(encoded)
+        finally:
+            writer.close()
+        return tfds.core.SplitInfo(split, [number], size, template)
+
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         num_classes = self.facts.num_classes
         class_pixels = np.zeros(num_classes, np.int64)
         class_images = np.zeros(num_classes, np.int64)
         shapes, image_pixels = [], []
         for index, example in enumerate(self.examples(split)):
-            label = example.label[example.label != self.facts.ignore_label]
             # TFDS checks neither dtype nor values: a stray one would be trained on in silence.
             assert example.label.dtype == np.uint8, example.label.dtype
-            assert not label.size or label.max() < num_classes, label.max()
-            pixels = np.bincount(label, minlength=num_classes)
+            values = np.bincount(example.label.ravel(), minlength=256)
+            pixels, rest = values[:num_classes], values[num_classes : self.facts.ignore_label]
+            assert not rest.any(), np.flatnonzero(rest) + num_classes
             class_pixels += pixels
             class_images += pixels > 0
             shapes.append(example.label.shape)

@@ -20,6 +20,8 @@ class DatasetInfo:
       colors: K RGB colours, 0..255, for pictures of labels.
       ignore_label: the label value that is never trained on and never scored.
       class_weights: K weights for the cross-entropy, or None where the set has no customary ones.
+      train_pixels: labelled pixels of each class in the official training split, where they are
+        known without counting.
       mean: RGB mean that images are normalised with, on the 0..1 scale.
       std: RGB standard deviation, on the 0..1 scale.
     """
@@ -29,6 +31,7 @@ class DatasetInfo:
     colors: tuple[tuple[int, int, int], ...]
     ignore_label: int = 255
     class_weights: tuple[float, ...] | None = None
+    train_pixels: tuple[int, ...] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -37,9 +40,34 @@ class DatasetInfo:
         """K, the number of classes that are trained and scored."""
         return len(self.classes)
 
+    @property
+    def pixel_shares(self) -> tuple[float, ...] | None:
+        """Each class's share of the labelled training pixels, which sum to 1; None if unknown."""
+        if self.train_pixels is None:
+            return None
+        return tuple(pixels / sum(self.train_pixels) for pixels in self.train_pixels)
+
 
 def _from_table(name: str, table: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:
     return DatasetInfo(name, tuple(table), tuple(table.values()), **facts)
+
+
+def distinct_colors(number: int) -> tuple[tuple[int, int, int], ...]:
+    """The first colours of the palette of Pascal VOC, black first: as far apart as it gets.
+
+    Bit i of a channel's value is bit ``3 (7 - i) + channel`` of the class's number (VOC
+    development kit, ``VOClabelcolormap``).
+
+    >>> distinct_colors(4)
+    ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0))
+    """
+    return tuple(
+        tuple(
+            sum((index >> 3 * (7 - bit) + channel & 1) << bit for bit in range(8))
+            for channel in range(3)
+        )
+        for index in range(number)
+    )
 
 
 # The 11 classes and colours of the SegNet tutorial (Badrinarayanan et al., TPAMI 2017). Its value
@@ -92,4 +120,18 @@ CITYSCAPES = _from_table(
         *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
         *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
     ),
+    # Counted over the 2,975 fine label maps; with 715,747,311 ignored pixels they fill the images.
+    train_pixels=(
+        *(2_036_416_525, 336_090_793, 1_260_636_120, 36_199_498, 48_454_166, 67_789_506),
+        *(11_477_088, 30_448_193, 879_783_988, 63_949_536, 221_979_646, 67_326_424, 7_463_162),
+        *(386_328_286, 14_772_328, 12_990_290, 12_863_955, 5_449_152, 22_861_233),
+    ),
 )
+
+# Background and the 20 classes of Everingham et al., IJCV 2010, by their values in the label files.
+_VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep"),
+    *("sofa", "train", "tv monitor"),
+)
+VOC = DatasetInfo("voc", _VOC_CLASSES, distinct_colors(len(_VOC_CLASSES)))

@@ -25,7 +25,6 @@ class Streets(SegmentationBuilder, skip_registration=True):
     """Drawn scenes in the splits ``train``, ``val`` and ``val_out``."""
 
     name = "streets"
-    facts = STREETS
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class Streets(SegmentationBuilder, skip_registration=True):
         """
         if source_dir is not None:
             raise UserError(
-                f"streets is drawn, not read: leave out --config.data.dir ({source_dir})"
+                f"streets is drawn, not read: leave out the folder {source_dir} (--config.data.dir)"
             )
         sizes = {"train": train, "val": val, "val_out": val_out, "height": height, "width": width}
         for name, size in sizes.items():
@@ -75,7 +74,7 @@ class Streets(SegmentationBuilder, skip_registration=True):
         self._sizes, self._seed, self._shape = sizes, seed, (height, width)
         self._in_context = {"train": rho, "val": rho, "val_out": 0.0}
         recipe = {**sizes, "seed": seed, "rho": float(rho), "drawing": DRAWING_VERSION}
-        super().__init__(prepared_dir, SPLITS, recipe)
+        super().__init__(STREETS, prepared_dir, SPLITS, recipe)
 
     def examples(self, split: str) -> Iterator[Example]:
         height, width = self._shape
@@ -84,4 +83,4 @@ class Streets(SegmentationBuilder, skip_registration=True):
             image, label = scenes.draw_scene(
                 rng, in_context=self._in_context[split], height=height, width=width
             )
-            yield Example(f"{split}_{i:05d}", codec.encode_drawing(image), label)
+            yield Example(f"{split}_{i:05d}", codec.encode_exact(image), label)

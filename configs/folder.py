@@ -1,0 +1,35 @@
+"""Your own images and masks, in a folder; the README says how to arrange it.
+
+    python -m dropclass_jax.train --config=configs/folder.py --config.data.dir=MYDATA --workdir=RUN
+
+The classes are those of `MYDATA/classes.yaml`, which is made from the masks if it is missing. A
+step of the default (8 crops of 256 x 256, for training from scratch) takes about 2 seconds on 2 CPU
+cores; how many steps a set needs, and its score, depend on the set. Larger sets and a GPU deserve
+larger crops and 10,000 steps or more: `--config.augment.crop="(512,512)"`,
+`--config.total_steps=10000`.
+"""
+
+from configs import base
+
+
+def get_config(model: str = "hrnet_w18_small_v1"):
+    config = base.get_config()
+    config.data.name = "folder"
+    config.data.options.update(
+        classes="",  # the file that names the classes; '' for classes.yaml in the folder
+        val_share=0.2,  # of the images, where the folder has no val
+        seed=0,  # of the draw of val
+        window="set",  # of 16-bit images: 'set', 'image', 'full' or 'LOW:HIGH'
+        storage="original",  # or 'exact', 'jpeg': larger or lossy, and faster to read
+        skip_bad=False,  # leave bad pairs out
+    )
+    config.augment.crop = (256, 256)
+    config.model.name = model
+    config.model.bn_momentum = 0.9
+    # From scratch, and in so few steps, AdamW learns more than the reference's SGD: see RESULTS.md.
+    config.optim.update(name="adamw", lr=0.003, weight_decay=0.01)
+    config.batch_size = 8
+    config.total_steps = 1_000
+    config.eval.every_steps = 250
+    config.checkpoint.every_steps = 100
+    return config

@@ -1,0 +1,142 @@
+"""Cityscapes (Cordts et al., CVPR 2016): street scenes of 2048 x 1024 pixels, 19 of 34 classes.
+
+Read from the archives as they are downloaded, or from what they unpack to, in one folder:
+
+    leftImg8bit_trainvaltest.zip    leftImg8bit/<split>/<city>/<id>_leftImg8bit.png
+    gtFine_trainvaltest.zip         gtFine/<split>/<city>/<id>_gtFine_labelIds.png
+    leftImg8bit_trainextra.zip      leftImg8bit/train_extra/...                     for train_extra
+    gtCoarse.zip                    gtCoarse/train_extra/.../<id>_gtCoarse_labelIds.png
+
+The labels of ``test`` are kept by the benchmark: what is published marks only where the car itself
+is. Every pixel of that split is ignored; it is there to be predicted, not to be scored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dropclass_jax.data import files, images, masks
+from dropclass_jax.data.builder import Example
+from dropclass_jax.data.files import File
+from dropclass_jax.data.info import CITYSCAPES
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.errors import UserError
+
+# How many images the official release has. Of train_extra's 19,998, one is known to be all black
+# (troisdorf_000000_000073), and some copies leave it out.
+OFFICIAL = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_998}
+
+# The label ids that are evaluated, in the order of their classes; all others are ignored.
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+NUM_IDS = 34
+TABLE = np.full(256, masks.UNKNOWN, np.uint8)
+TABLE[:NUM_IDS] = CITYSCAPES.ignore_label
+TABLE[list(EVALUATED)] = range(len(EVALUATED))
+
+
+class Cityscapes(PairBuilder, skip_registration=True):
+    """The splits ``train``, ``val``, ``test`` where it is there, and ``train_extra`` on request."""
+
+    name = "cityscapes"
+
+    def __init__(
+        self,
+        *,
+        prepared_dir: Path,
+        source_dir: Path | None = None,
+        train_extra: bool = False,
+        storage: str = "original",
+        skip_bad: bool = False,
+    ) -> None:
+        """List the archives or folders.
+
+        Args:
+          prepared_dir: the folder of all prepared sets.
+          source_dir: the folder with the zips, or with ``leftImg8bit`` and ``gtFine``.
+          train_extra: add the split of that name, with its coarse labels.
+          storage: of the images; see ``images.stored``.
+          skip_bad: leave bad pairs out instead of refusing the set.
+
+        Raises:
+          UserError: at a missing folder or archive, or one that is damaged.
+        """
+        source_dir = source_folder(
+            self.name, source_dir, "the one with leftImg8bit_trainvaltest.zip or leftImg8bit/"
+        )
+        images.check_storage(storage)
+        self._storage = storage
+        fine = _tree(source_dir, "leftImg8bit", "leftImg8bit_trainvaltest.zip")
+        labels = _tree(source_dir, "gtFine", "gtFine_trainvaltest.zip")
+        listings = {split: _listing(fine, labels, split, "gtFine") for split in ("train", "val")}
+        if any(name.startswith("leftImg8bit/test/") for name in fine):
+            listings["test"] = _listing(fine, labels, "test", "gtFine")
+        if train_extra:
+            listings["train_extra"] = _listing(
+                _tree(source_dir, "leftImg8bit/train_extra", "leftImg8bit_trainextra.zip"),
+                _tree(source_dir, "gtCoarse", "gtCoarse.zip"),
+                "train_extra",
+                "gtCoarse",
+            )
+        notes = [
+            f"cityscapes: {split} has {listed.total} images, the official release {OFFICIAL[split]}"
+            for split, listed in listings.items()
+            if listed.total != OFFICIAL[split]
+        ]
+        super().__init__(
+            CITYSCAPES, prepared_dir, listings, {"storage": storage}, skip_bad=skip_bad, notes=notes
+        )
+
+    def read(self, pair: Pair) -> Example:
+        encoded, image = images.read_8bit(pair.image)
+        if pair.label is None:
+            label = np.full(image.shape[:2], CITYSCAPES.ignore_label, np.uint8)
+        else:
+            stored = masks.read_index(pair.label)
+            label = masks.translate(stored, TABLE, pair.label, f"a label id, 0..{NUM_IDS - 1}")
+            images.check_shapes(pair.image, image, pair.label, label)
+        return Example(pair.id, images.stored(encoded, image, self._storage), label)
+
+
+def _tree(source_dir: Path, inside: str, archive: str) -> dict[str, File]:
+    """The files of an archive, or of the folder that it unpacks to."""
+    if (source_dir / archive).is_file():
+        return files.zip_archive(source_dir / archive)
+    if (source_dir / inside).is_dir():
+        return files.folder(source_dir, inside)
+    raise UserError(
+        f"{source_dir} holds neither {archive} nor the folder {inside}: download the first from "
+        "cityscapes-dataset.com"
+    )
+
+
+def _listing(
+    image_files: dict[str, File], label_files: dict[str, File], split: str, annotation: str
+) -> Listing:
+    """The pairs of a split in the order of their names, and the labels that have no image."""
+    ending, label_ending = "_leftImg8bit.png", f"_{annotation}_labelIds.png"
+    labels = {
+        name.removeprefix(f"{annotation}/{split}/").removesuffix(label_ending): file
+        for name, file in label_files.items()
+        if name.startswith(f"{annotation}/{split}/") and name.endswith(label_ending)
+    }
+    pairs = []
+    for name in sorted(image_files):
+        if not (name.startswith(f"leftImg8bit/{split}/") and name.endswith(ending)):
+            continue
+        city_and_id = name.removeprefix(f"leftImg8bit/{split}/").removesuffix(ending)
+        label = labels.pop(city_and_id, None)
+        if label is None and split != "test":
+            label = files.missing(
+                f"{image_files[name].where} has no label {annotation}/{split}/{city_and_id}"
+                f"{label_ending}: add it or remove the image"
+            )
+        pairs.append(Pair(city_and_id.rpartition("/")[2], image_files[name], label))
+    if not pairs:
+        raise UserError(
+            f"cityscapes: no images leftImg8bit/{split}/<city>/*{ending} are there: unpack or "
+            "download leftImg8bit again"
+        )
+    faults = [f"{file.where} has no image: add it or remove the label" for file in labels.values()]
+    return listing(pairs, faults)

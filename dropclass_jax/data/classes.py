@@ -1,0 +1,263 @@
+"""``classes.yaml``: what the values of a folder's masks mean, and its making from the masks.
+
+    masks: index                # the value of a pixel is its class; or `color`
+    ignore: [255]               # values that are neither trained nor scored; for `color`, colours
+    classes:
+      - {name: road, value: 0, color: [128, 64, 128]}
+      - {name: car, value: 26, color: [0, 0, 142]}
+
+The order of the list is that of the classes. For ``index`` masks ``value`` may be left out, for
+the position in the list, and ``color`` for one of a palette: ``classes: [road, car]`` will do. For
+``color`` masks, ``color`` is the colour in the masks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dropclass_jax.data import masks
+from dropclass_jax.data.files import File
+from dropclass_jax.data.info import DatasetInfo, distinct_colors
+from dropclass_jax.data.pairs import ordered_map, progress
+from dropclass_jax.errors import UserError
+
+KINDS = ("index", "color")
+IGNORE_LABEL = 255
+
+Color = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """The content of a ``classes.yaml``.
+
+    Attributes:
+      kind: ``index`` or ``color``, of the masks.
+      names: K class names.
+      codes: K values in the masks: 0..255, or colours packed as ``masks.pack`` does.
+      colors: K RGB colours for pictures.
+      ignored: further values, which are ignored.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    codes: tuple[int, ...]
+    colors: tuple[Color, ...]
+    ignored: tuple[int, ...]
+
+    def info(self, name: str) -> DatasetInfo:
+        """The facts of the data set."""
+        return DatasetInfo(name, self.names, self.colors)
+
+    def recipe(self) -> dict[str, Any]:
+        """What of it decides the label maps: not the names, which may change at any time."""
+        return {"kind": self.kind, "codes": self.codes, "ignored": self.ignored}
+
+    def table(self) -> np.ndarray:
+        """The class of each value for ``masks.translate``: uint8 [256], or [2**24] of colours."""
+        table = np.full(256 if self.kind == "index" else 2**24, masks.UNKNOWN, np.uint8)
+        table[list(self.ignored)] = IGNORE_LABEL
+        table[list(self.codes)] = range(len(self.codes))
+        return table
+
+
+def read(path: Path) -> Classes:
+    """Read a ``classes.yaml``.
+
+    Raises:
+      UserError: names the file, the entry at fault and the mend.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is no YAML"
+        raise UserError(f"{path}{line}: {problem}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
+        raise UserError(f"{path} has no list of classes: write `classes: [road, car, ...]`")
+    if unknown := set(content) - {"masks", "ignore", "classes"}:
+        raise UserError(
+            f"{path}: unknown key {min(map(str, unknown))!r}: want masks, ignore, classes"
+        )
+    kind = content.get("masks", "index")
+    if kind not in KINDS:
+        raise UserError(f"{path}: masks is {kind!r}: want index or color")
+    entries = [_entry(path, i, entry, kind) for i, entry in enumerate(content["classes"])]
+    ignored = _ignored(path, content.get("ignore", [IGNORE_LABEL] if kind == "index" else []), kind)
+    names, codes, colors = zip(*entries, strict=True) if entries else ((), (), ())
+    for what, values in (("name", names), ("value" if kind == "index" else "color", codes)):
+        twice = [value for value, count in Counter(values).items() if count > 1]
+        if twice:
+            shown = masks.unpack(twice[0]) if what == "color" else twice[0]
+            raise UserError(f"{path}: two classes have the {what} {shown!r}: make them differ")
+    # 255 is ignored unless it is a class.
+    ignored = tuple(code for code in ignored if code not in codes)
+    if not 2 <= len(names) <= masks.MAX_CLASSES:
+        raise UserError(f"{path} lists {len(names)} classes: want 2 to {masks.MAX_CLASSES}")
+    return Classes(kind, names, codes, colors, ignored)
+
+
+def _entry(path: Path, position: int, entry: Any, kind: str) -> tuple[str, int, Color]:
+    """Name, code and colour of an entry of the list."""
+    where = f"{path}: class {position + 1}"
+    if not isinstance(entry, Mapping):
+        entry = {"name": entry}
+    if unknown := set(entry) - {"name", "value", "color"}:
+        raise UserError(f"{where}: unknown key {min(map(str, unknown))!r}: want name, value, color")
+    if entry.get("name") is None:
+        raise UserError(f"{where} has no name: write {{name: road, ...}}")
+    name, value, color = str(entry["name"]), entry.get("value", position), entry.get("color")
+    if color is not None:
+        color = _color(f"{where}, {name}", color)
+    if kind == "color":
+        if color is None:
+            raise UserError(f"{where}, {name}: want the colour in the masks, color: [0, 128, 255]")
+        return name, int(masks.pack(np.array(color))), color
+    return name, _value(f"{where}, {name}", value), color or distinct_colors(position + 1)[-1]
+
+
+def _ignored(path: Path, ignored: Any, kind: str) -> tuple[int, ...]:
+    where = f"{path}: ignore"
+    if ignored is None:
+        return ()
+    is_one_color = kind == "color" and isinstance(ignored, list) and len(ignored) == 3
+    if not isinstance(ignored, list) or (is_one_color and not isinstance(ignored[0], list)):
+        ignored = [ignored]
+    if kind == "index":
+        return tuple(_value(where, value) for value in ignored)
+    return tuple(int(masks.pack(np.array(_color(where, color)))) for color in ignored)
+
+
+def _value(where: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255:
+        raise UserError(f"{where}: value {value!r}: want a whole number, 0..255")
+    return value
+
+
+def _color(where: str, color: Any) -> Color:
+    channels = color if isinstance(color, list) else []
+    if len(channels) != 3 or any(type(c) is not int or not 0 <= c <= 255 for c in channels):
+        raise UserError(f"{where}: color {color!r}: want [red, green, blue], each 0..255")
+    return tuple(channels)
+
+
+def make(path: Path, files: Sequence[File]) -> str:
+    """Write a ``classes.yaml`` of what masks hold, for its user to name.
+
+    Masks that cannot be read or hold more values than there may be classes do not count; nor,
+    where some are of colours and some not, does the kind that fewer are of. Whoever reads the set
+    will refuse them.
+
+    Returns:
+      A line that says what was written.
+
+    Raises:
+      UserError: none can be read, they hold too many values or only one, or the file cannot be
+        written.
+    """
+    counts = {kind: Counter() for kind in KINDS}
+    images = {kind: Counter() for kind in KINDS}
+    number = Counter()
+    found = progress(ordered_map(_count, files), "values of the masks", len(files))
+    for kind, codes, pixels in filter(None, found):
+        if len(codes) > masks.MAX_CLASSES + 1:
+            number["smooth"] += 1
+            continue
+        number[kind] += 1
+        counts[kind].update(dict(zip(codes, pixels, strict=True)))
+        images[kind].update(codes)
+    if not number:
+        raise UserError(f"{path.parent}: no mask can be read, the first is {files[0].where}")
+    kind = max(KINDS, key=number.__getitem__)
+    codes = sorted(counts[kind])
+    if not codes or len(codes) > masks.MAX_CLASSES + 1:
+        raise UserError(
+            f"{path.parent}: the masks hold more than {masks.MAX_CLASSES} values or colours: are "
+            "they class maps, neither compressed with loss nor smoothed?"
+        )
+    # By custom 255 is what nobody labelled; but 0 and 255 alone are black and white.
+    ignored = [] if kind == "color" or codes == [0, 255] else [255]
+    kept = [code for code in codes if code not in ignored]
+    if len(kept) < 2:
+        raise UserError(
+            f"{path.parent}: the masks hold nothing but {kept} (and {ignored}, ignored): want two "
+            "classes or more"
+        )
+    colors = _display_colors(kind, kept, files)
+    lines = [
+        f"# What the values of the masks mean. Made from {number[kind]} masks: look whether these",
+        "# are your classes, and name them. Names may change at any time; another order, value or",
+        "# `ignore` prepares the set anew. Values under `ignore` are neither trained nor scored.",
+        f"masks: {kind}",
+        f"ignore: {ignored}",
+        "classes:",
+    ]
+    total = sum(counts[kind][code] for code in kept)
+    for position, (code, color) in enumerate(zip(kept, colors, strict=True)):
+        value = f"value: {code}, " if kind == "index" else ""
+        share = 100 * counts[kind][code] / total
+        lines.append(
+            f"  - {{name: class_{position}, {value}color: {list(color)}}}"
+            f"  # {share:.3g} % of the pixels, in {images[kind][code]} masks"
+        )
+    _write(path, "\n".join(lines) + "\n")
+    ignoring = ", 255 is ignored" if 255 in codes and ignored else ""
+    return (
+        f"made {path} from {number[kind]} {kind} masks: {len(kept)} classes{ignoring}; look "
+        "whether they are right, and name them"
+    )
+
+
+def _count(file: File) -> tuple[str, list[int], list[int]] | None:
+    """Kind, values and their pixels of one mask; None if it cannot be read."""
+    try:
+        kind, codes = masks.read_codes(file)
+    except UserError:
+        return None
+    found, pixels = np.unique(codes, return_counts=True)
+    found = found[: masks.MAX_CLASSES + 2]  # enough to see that they are too many
+    return kind, found.tolist(), pixels[: len(found)].tolist()
+
+
+def _display_colors(kind: str, codes: Sequence[int], files: Iterable[File]) -> list[Color]:
+    """Of colour masks their own, of palette masks the palette's; else well-kept distinct ones."""
+    if kind == "color":
+        return [masks.unpack(code) for code in codes]
+    own = _first_palette(files)
+    colors = [own[code] for code in codes if code < len(own)]
+    if len(set(colors)) == len(codes):
+        return colors
+    return list(distinct_colors(len(codes)))
+
+
+def _first_palette(files: Iterable[File]) -> list[Color]:
+    for file in files:
+        try:
+            return masks.palette(file)
+        except UserError:
+            continue
+    return []
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: several processes may come here at once, with the same text."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} is missing and cannot be written ({error.strerror}): write one, and name it "
+            "with --config.data.options.classes"
+        ) from error

@@ -1,0 +1,177 @@
+"""Anybody's images and masks: the set of a folder, whose classes ``classes.yaml`` names.
+
+``layout`` says how the folder may be arranged, ``classes`` what the masks may hold. Images may be
+PNG, JPEG, TIFF, WebP or BMP; grey, RGB or RGBA (alpha is dropped); of 8 or 16 bits.
+
+16-bit images become 8-bit ones here, once, by one linear map. What 0 and 255 stand for is the
+option ``window``:
+
+- ``set``, the default: all but 0.1 % on either side of the values of all training images together.
+  One map for the whole set keeps how bright two images are relative to each other, as it means
+  something in a CT slice or a radiometric satellite band; measuring costs a pass over ``train``.
+- ``image``: the same, of each image alone, for scenes whose exposure means nothing.
+- ``LOW:HIGH``: fixed, as ``0:4095`` for 12-bit sensors. ``full`` is ``0:65535``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dropclass_jax.data import classes, codec, images, layout, masks
+from dropclass_jax.data.builder import Example
+from dropclass_jax.data.files import File
+from dropclass_jax.data.pairs import Pair, PairBuilder, listing, source_folder
+from dropclass_jax.errors import UserError
+
+
+class Depth(NamedTuple):
+    """Bits a channel and, of 16-bit images, what becomes 0 and 255; None: each image's own."""
+
+    bits: int
+    window: tuple[int, int] | None
+
+
+class Folder(PairBuilder, skip_registration=True):
+    """The splits that the folder has, or ``train`` and ``val`` drawn from it."""
+
+    name = "folder"
+
+    def __init__(
+        self,
+        *,
+        prepared_dir: Path,
+        source_dir: Path | None = None,
+        classes: str = "",
+        val_share: float = 0.2,
+        seed: int = 0,
+        window: str = "set",
+        storage: str = "original",
+        skip_bad: bool = False,
+    ) -> None:
+        """List the images and masks; make ``classes.yaml`` if it is missing.
+
+        Args:
+          prepared_dir: the folder of all prepared sets.
+          source_dir: the folder with the images and masks.
+          classes: the file that names the classes; default: ``classes.yaml`` in the folder.
+          val_share: of the training images, where the folder has no ``val``.
+          seed: of the draw of ``val``.
+          window: how 16-bit images become 8-bit ones: ``set``, ``image``, ``full``, ``LOW:HIGH``.
+          storage: of the images; see ``images.stored``.
+          skip_bad: leave bad pairs out instead of refusing the set.
+
+        Raises:
+          UserError: at a folder of another layout, a bad ``classes.yaml`` or a bad option.
+        """
+        source_dir = source_folder(self.name, source_dir, "the one with images/ and masks/")
+        images.check_storage(storage)
+        if not 0 < val_share < 1:
+            raise UserError(f"val_share {val_share}: want a share between 0 and 1")
+        self._storage, self._window_option = storage, images.parse_window(window)
+        found, notes = _find(source_dir, val_share, seed)
+        self._classes, made = _classes(source_dir, classes, found)
+        self._table = self._classes.table()
+        options = {"classes": self._classes.recipe(), "window": window, "storage": storage}
+        super().__init__(
+            self._classes.info(self.name),
+            prepared_dir,
+            {split: listing(f.pairs, f.faults) for split, f in found.items()},
+            options,
+            skip_bad=skip_bad,
+            notes=[*made, *notes, *(note for f in found.values() for note in f.notes)],
+        )
+
+    def outcomes(self, split: str) -> Iterator[Example | UserError]:
+        _ = self._depth  # measured once, before several threads want to know it
+        return super().outcomes(split)
+
+    @functools.cached_property
+    def _depth(self) -> Depth:
+        """Of the training images; the first that can be read speaks for the bits of all."""
+        files = [pair.image for pair in self.listings["train"].pairs]
+        if not _is_deep(files):
+            return Depth(8, None)
+        window = self._window_option
+        if window == "set":
+            window = images.measure_window(files)
+            low, high = window
+            self.notes.append(f"16-bit images: {low}..{high} become 0..255 (window={low}:{high})")
+        return Depth(16, None if window == "image" else window)
+
+    def read(self, pair: Pair) -> Example:
+        encoded, image = images.read(pair.image)
+        kind, codes = masks.read_codes(pair.label)
+        if kind != self._classes.kind:
+            raise UserError(
+                f"{pair.label.where} is of kind {kind}, but classes.yaml says masks: "
+                f"{self._classes.kind}: convert it"
+            )
+        wanted = "one that classes.yaml lists, as a class or under ignore"
+        label = masks.translate(codes, self._table, pair.label, wanted)
+        images.check_shapes(pair.image, image, pair.label, label)
+        encoded, image = self._to_8bit(pair.image, encoded, image)
+        return Example(pair.id, images.stored(encoded, image, self._storage), label)
+
+    def _to_8bit(self, file: File, encoded: bytes, image: np.ndarray) -> tuple[bytes, np.ndarray]:
+        bits, window = self._depth
+        if 8 * image.itemsize != bits:
+            raise UserError(
+                f"{file.where} has {8 * image.itemsize} bits a channel, but the first image of "
+                f"train has {bits}: convert it"
+            )
+        if bits == 8:
+            return encoded, image
+        image = images.to_8bit(image, window or images.window_of(images.histogram(image)))
+        return codec.encode_small(image), image
+
+
+def _is_deep(files: Iterable[File]) -> bool:
+    for file in files:
+        try:
+            return images.read(file)[1].dtype == np.uint16
+        except UserError:
+            continue
+    return False
+
+
+def _find(
+    source_dir: Path, val_share: float, seed: int
+) -> tuple[dict[str, layout.Found], list[str]]:
+    """The pairs of each split; ``val`` is drawn from the training images if there is none."""
+    folders, notes = layout.find_splits(source_dir)
+    found = {split or "train": layout.pair_up(where) for split, where in folders.items()}
+    train = found["train"]
+    if not train.pairs:
+        faults = f": {train.faults[0]}" if train.faults else ""
+        raise UserError(f"{source_dir} holds no image with a mask{faults}")
+    if "val" not in found:
+        if len(train.pairs) < 2:
+            raise UserError(f"{source_dir} holds one image: want one to train on and one for val")
+        held_out = layout.hold_out([pair.id for pair in train.pairs], val_share, seed)
+        val = [pair for pair in train.pairs if pair.id in held_out]
+        rest = [pair for pair in train.pairs if pair.id not in held_out]
+        others = {split: f for split, f in found.items() if split != "train"}
+        found = {"train": train._replace(pairs=rest), "val": layout.Found(val, [], []), **others}
+        notes.append(
+            f"there is no val: {len(val)} of {len(train.pairs)} training images became it, drawn "
+            "by seed; if images belong together (of one patient, video or place), give val yourself"
+        )
+    return found, notes
+
+
+def _classes(
+    source_dir: Path, option: str, found: dict[str, layout.Found]
+) -> tuple[classes.Classes, list[str]]:
+    """The classes and, if their file had to be made, a note of it."""
+    if option:
+        return classes.read(Path(option).expanduser()), []
+    path = source_dir / "classes.yaml"
+    if path.exists():
+        return classes.read(path), []
+    note = classes.make(path, [pair.label for f in found.values() for pair in f.pairs])
+    return classes.read(path), [note]

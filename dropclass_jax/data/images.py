@@ -1,0 +1,157 @@
+"""Image files on their way into a prepared set: read, checked, brought to 8 bits, and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from dropclass_jax.data import codec, headers, masks
+from dropclass_jax.data.files import File
+from dropclass_jax.data.pairs import ordered_map
+from dropclass_jax.errors import UserError
+
+STORAGE = ("original", "exact", "jpeg")
+
+# Of the values of 16-bit images, this share on either side is cut: hot pixels and dead ones.
+CUT = 0.001
+
+
+def read(file: File) -> tuple[bytes, np.ndarray]:
+    """The file's bytes and its pixels, as deep as they are.
+
+    Returns:
+      The bytes, and RGB uint8 or uint16 [H, W, 3].
+
+    Raises:
+      UserError: it cannot be read, has several pages, or is neither grey nor colour of 8 or 16
+        bits.
+    """
+    encoded = file.read()
+    masks.check_pages(file, encoded)
+    pixels = codec.decode_unchanged(encoded)
+    if pixels is None:
+        raise UserError(f"{file.where} is not a readable image: replace it or remove it")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UserError(
+            f"{file.where} holds {pixels.dtype} values: want 8 or 16 bits without a sign"
+        )
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] not in (1, 3, 4):
+        raise UserError(f"{file.where} has {pixels.shape[2]} channels: want grey, RGB or RGBA")
+    # The transparency of an image says nothing about what is in it: alpha is dropped.
+    return encoded, np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3))
+
+
+def read_8bit(file: File) -> tuple[bytes, np.ndarray]:
+    """The file's bytes and its pixels, RGB uint8 [H, W, 3].
+
+    Raises:
+      UserError: as ``read`` does, and at 16 bits.
+    """
+    encoded, image = read(file)
+    if image.dtype != np.uint8:
+        raise UserError(f"{file.where} has 16 bits a channel: want the 8-bit image")
+    return encoded, image
+
+
+def check_shapes(image_file: File, image: np.ndarray, label_file: File, label: np.ndarray) -> None:
+    """Refuse an image and a label of different sizes."""
+    if image.shape[:2] != label.shape:
+        is_turned = image.shape[:2] == label.shape[::-1]
+        hint = " (an EXIF orientation is not applied)" if is_turned else ""
+        raise UserError(
+            f"{image_file.where} is {image.shape[0]}x{image.shape[1]} but its label "
+            f"{label_file.where} is {label.shape[0]}x{label.shape[1]}: they must agree{hint}"
+        )
+
+
+def check_storage(storage: str) -> None:
+    """Refuse a form of storage that there is not."""
+    if storage not in STORAGE:
+        raise UserError(f"storage is one of {', '.join(STORAGE)}, not {storage!r}")
+
+
+def stored(encoded: bytes, image: np.ndarray, storage: str) -> bytes:
+    """What is written of an image; ``codec`` says what each form costs.
+
+    Args:
+      encoded: the bytes of its file.
+      image: its pixels, uint8 [H, W, 3].
+      storage: ``original`` keeps the file's own bytes (a TIFF or a converted image becomes PNG),
+        ``exact`` the bare pixels, ``jpeg`` nearly the pixels.
+    """
+    if storage == "exact":
+        return codec.encode_exact(image)
+    if storage == "jpeg":
+        return codec.encode_photo(image)
+    return codec.encode_small(image) if headers.is_tiff(encoded) else encoded
+
+
+def parse_window(text: str) -> str | tuple[int, int]:
+    """The option that says how 16-bit images become 8-bit ones.
+
+    >>> parse_window("0:4095")
+    (0, 4095)
+
+    Args:
+      text: ``set``, ``image``, ``full`` or ``LOW:HIGH``.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if text in ("set", "image"):
+        return text
+    if text == "full":
+        return 0, 65535
+    low, _, high = text.partition(":")
+    if low.isdecimal() and high.isdecimal() and int(low) < int(high) <= 65535:
+        return int(low), int(high)
+    raise UserError(
+        f"window is 'set', 'image', 'full' or LOW:HIGH with 0 <= LOW < HIGH <= 65535, not {text!r}"
+    )
+
+
+def histogram(image: np.ndarray) -> np.ndarray:
+    """How often a 16-bit image holds each value, over all channels, int64 [65536]."""
+    return np.bincount(image.ravel(), minlength=65536)
+
+
+def window_of(counts: np.ndarray) -> tuple[int, int]:
+    """The values between which all but ``CUT`` of the pixels on either side lie, low below high."""
+    shares = np.cumsum(counts) / max(counts.sum(), 1)
+    low = int(np.searchsorted(shares, CUT, side="right"))
+    high = int(np.searchsorted(shares, 1 - CUT))
+    low = min(low, 65534)
+    return low, max(high, low + 1)
+
+
+def measure_window(files: Iterable[File]) -> tuple[int, int]:
+    """``window_of`` all files together, 16-bit images; unreadable and 8-bit ones do not count."""
+
+    def count(file: File) -> Any:
+        try:
+            _, image = read(file)
+        except UserError:
+            return 0
+        return histogram(image) if image.dtype == np.uint16 else 0
+
+    return window_of(sum(ordered_map(count, files), np.zeros(65536, np.int64)))
+
+
+def to_8bit(image: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """Map 16-bit values linearly: ``low`` and below to 0, ``high`` and above to 255.
+
+    Args:
+      image: uint16 [H, W, C].
+      window: (low, high).
+
+    Returns:
+      uint8 [H, W, C], rounded half up.
+    """
+    low, high = window
+    values = np.clip(np.arange(65536), low, high) - low
+    table = (2 * 255 * values + (high - low)) // (2 * (high - low))
+    return table.astype(np.uint8)[image]

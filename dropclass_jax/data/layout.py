@@ -1,0 +1,161 @@
+"""Where a folder keeps its images and masks, and which belong together.
+
+A folder is arranged in one of three ways; the names in ``IMAGES`` and ``MASKS`` will do as well:
+
+    images/train/a.jpg  masks/train/a.png  images/val/b.jpg ...     a folder a split
+    train/images/a.jpg  train/masks/a.png  val/images/b.jpg ...     the other way round
+    images/a.jpg        masks/a.png        images/b.jpg ...         no splits: some become val
+
+A mask is called as its image, in the same subfolder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from dropclass_jax.data import files
+from dropclass_jax.data.files import File
+from dropclass_jax.data.pairs import Pair
+from dropclass_jax.errors import UserError
+
+IMAGES = ("images", "image", "imgs", "img", "img_dir")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "ann_dir", "gt")
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+# A mask may be called as its image, or so with one of these behind it.
+MASK_ENDING = re.compile("[_-](mask|masks|label|labels|labelIds|gt|seg|segmentation)$")
+
+
+class Folders(NamedTuple):
+    """Two folders of one split."""
+
+    images: Path
+    masks: Path
+
+
+class Found(NamedTuple):
+    """What one split holds.
+
+    Attributes:
+      pairs: in the order of their names.
+      faults: images without a mask and the like, a line each.
+      notes: files that are neither, a line a folder.
+    """
+
+    pairs: list[Pair]
+    faults: list[str]
+    notes: list[str]
+
+
+def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
+    """The folders of each split; one of the name ``""`` where there are no splits.
+
+    Returns:
+      The folders by split, ``train`` and ``val`` first, and notes of folders that are left out.
+
+    Raises:
+      UserError: the folder has none of the layouts.
+    """
+    whole = _subfolders(root)
+    if whole is not None:
+        names = _folder_names(whole.images)
+        splits = {name: Folders(whole.images / name, whole.masks / name) for name in names}
+        if not any(_split_name(name) == "train" for name in names):
+            if others := [name for name in names if _split_name(name) in SPLITS.values()]:
+                raise UserError(
+                    f"{whole.images} has a folder {others[0]} and none for train: add it"
+                )
+            return {"": whole}, []
+    else:
+        inside = {name: _subfolders(root / name) for name in _folder_names(root)}
+        splits = {name: folders for name, folders in inside.items() if folders is not None}
+        if not any(_split_name(name) == "train" for name in splits):
+            raise UserError(
+                f"{root} holds neither images/ and masks/ nor train/images and train/masks: "
+                "arrange it in one of these ways"
+            )
+    notes = [f"{f.images} has no masks {f.masks}: left out" for f in splits.values()
+             if not f.masks.is_dir()]  # fmt: skip
+    kept = {_split_name(name): f for name, f in splits.items() if f.masks.is_dir()}
+    if "train" not in kept:
+        raise UserError(f"{splits['train'].images} has no masks {splits['train'].masks}: add them")
+    first = [split for split in ("train", "val") if split in kept]
+    return {split: kept[split] for split in dict.fromkeys([*first, *sorted(kept)])}, notes
+
+
+def _folder_names(root: Path) -> list[str]:
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _subfolders(root: Path) -> Folders | None:
+    """``root``'s folder of images and its folder of masks, if it has both."""
+    images = [root / name for name in IMAGES if (root / name).is_dir()]
+    masks = [root / name for name in MASKS if (root / name).is_dir()]
+    return Folders(images[0], masks[0]) if images and masks else None
+
+
+def _split_name(folder: str) -> str:
+    return SPLITS.get(folder.lower(), folder)
+
+
+def pair_up(folders: Folders) -> Found:
+    """Every image with the mask of the same name, in the same subfolder."""
+    images, image_faults, notes = _by_name(folders.images, "images")
+    masks, mask_faults, mask_notes = _by_name(folders.masks, "masks")
+    for name in [name for name in masks if name not in images]:
+        stem = MASK_ENDING.sub("", name)
+        if stem in images and stem not in masks:
+            masks[stem] = masks.pop(name)
+    pairs = [
+        Pair(name, file, masks[name]) for name, file in sorted(images.items()) if name in masks
+    ]
+    faults = [
+        f"{file.where} has no mask {folders.masks / name}.*: add it or remove the image"
+        for name, file in sorted(images.items())
+        if name not in masks
+    ] + [
+        f"{file.where} has no image {folders.images / name}.*: add it or remove the mask"
+        for name, file in sorted(masks.items())
+        if name not in images
+    ]
+    return Found(pairs, image_faults + mask_faults + faults, notes + mask_notes)
+
+
+def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[str]]:
+    """Images by their names without suffix, faults of doubled names, notes of other files."""
+    found: dict[str, File] = {}
+    faults, strays = [], []
+    for path, file in files.folder(folder).items():
+        if not path.lower().endswith(SUFFIXES):
+            strays.append(path)
+            continue
+        name = str(PurePosixPath(path).with_suffix(""))
+        if name in found:
+            faults.append(f"{file.where} and {found[name].where} have one name: remove one")
+        else:
+            found[name] = file
+    notes = []
+    if strays:
+        notes.append(f"{folder}: {len(strays)} files are no {kind} and left out, as {strays[0]}")
+    return found, faults, notes
+
+
+def hold_out(names: Iterable[str], share: float, seed: int) -> set[str]:
+    """Choose some of the names for validation: a share of them, but at least one.
+
+    A name's turn depends on it and the seed alone: what is added later moves few others.
+    """
+
+    def turn(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
+
+    order: Sequence[str] = sorted(names, key=turn)
+    return set(order[: max(1, round(len(order) * share))])

@@ -1,0 +1,207 @@
+"""Pascal VOC 2012 (Everingham et al., IJCV 2010): photographs, 20 kinds of objects and background.
+
+Read from the archive as it is downloaded, or from what it unpacks to, in one folder:
+
+    VOCtrainval_11-May-2012.tar     VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets}
+
+and, for the 10,582 training images that the field uses, one of
+
+    benchmark.tgz                   SBD (Hariharan et al., ICCV 2011): labels as MATLAB files
+    SegmentationClassAug/           the same labels as PNGs
+
+``train_aug`` is ``train`` with its own labels and then whatever the second source labels besides
+``train`` and ``val``. SBD has no borders; VOC's own, value 255, are ignored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+
+from dropclass_jax.data import files, images, masks
+from dropclass_jax.data.builder import Example
+from dropclass_jax.data.files import File
+from dropclass_jax.data.info import VOC
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.errors import UserError
+
+ARCHIVE = "VOCtrainval_11-May-2012.tar"
+OFFICIAL = {"train": 1464, "val": 1449, "train_aug": 10_582}
+TABLE = np.full(256, masks.UNKNOWN, np.uint8)
+TABLE[: VOC.num_classes] = range(VOC.num_classes)
+TABLE[VOC.ignore_label] = VOC.ignore_label
+WANTED = f"0..{VOC.num_classes - 1}, or {VOC.ignore_label} for a border"
+
+
+class Voc(PairBuilder, skip_registration=True):
+    """The splits ``train``, ``val`` and, with SBD or its PNGs, ``train_aug``."""
+
+    name = "voc"
+
+    def __init__(
+        self, *, prepared_dir: Path, source_dir: Path | None = None, skip_bad: bool = False
+    ) -> None:
+        """List the archives or folders.
+
+        Args:
+          prepared_dir: the folder of all prepared sets.
+          source_dir: the folder with ``VOCtrainval_11-May-2012.tar`` or ``VOCdevkit``.
+          skip_bad: leave bad pairs out instead of refusing the set.
+
+        Raises:
+          UserError: at a missing folder, archive or list, or one that is damaged.
+        """
+        source_dir = source_folder(self.name, source_dir, f"the one with {ARCHIVE} or VOCdevkit/")
+        tree = _tree(source_dir)
+        names = {split: _names(source_dir, tree, split) for split in ("train", "val")}
+        pairs = {
+            split: [
+                Pair(
+                    name,
+                    _image(tree, name),
+                    _member(tree, f"SegmentationClass/{name}.png", "label"),
+                )
+                for name in listed
+            ]
+            for split, listed in names.items()
+        }
+        listings = {split: listing(known) for split, known in pairs.items()}
+        notes = [
+            f"voc: {split} lists {len(listed)} images, the official release {OFFICIAL[split]}"
+            for split, listed in names.items()
+            if len(listed) != OFFICIAL[split]
+        ]
+        besides = _Besides(tree, frozenset(names["train"] + names["val"]))
+        aug, benchmark = _aug_folder(source_dir), source_dir / "benchmark.tgz"
+        if aug is not None:
+            more = besides.in_folder(aug)
+            listings["train_aug"] = listing(pairs["train"] + more)
+            if len(pairs["train"] + more) != OFFICIAL["train_aug"]:
+                notes.append(
+                    f"voc: train_aug has {len(pairs['train'] + more)} images, usually it has "
+                    f"{OFFICIAL['train_aug']}"
+                )
+        elif benchmark.is_file():
+            listings["train_aug"] = Listing(
+                _Chain(pairs["train"], besides, benchmark),
+                None,
+                [listings["train"].recipe, files.gzip_checksum(benchmark)],
+            )
+        super().__init__(VOC, prepared_dir, listings, {}, skip_bad=skip_bad, notes=notes)
+
+    def read(self, pair: Pair) -> Example:
+        encoded, image = images.read_8bit(pair.image)
+        is_matlab = pair.label.where.endswith(".mat")
+        stored = _read_matlab(pair.label) if is_matlab else masks.read_index(pair.label)
+        label = masks.translate(stored, TABLE, pair.label, WANTED)
+        images.check_shapes(pair.image, image, pair.label, label)
+        return Example(pair.id, encoded, label)
+
+
+def _tree(source_dir: Path) -> dict[str, File]:
+    """The files of VOC2012, by their names below that folder."""
+    if (source_dir / ARCHIVE).is_file():
+        found = files.tar_archive(source_dir / ARCHIVE)
+        inside = "VOCdevkit/VOC2012/"
+        tree = {n.removeprefix(inside): f for n, f in found.items() if n.startswith(inside)}
+        if not tree:
+            raise UserError(f"{source_dir / ARCHIVE} holds no {inside}: download it again")
+        return tree
+    for root in (source_dir / "VOCdevkit" / "VOC2012", source_dir / "VOC2012", source_dir):
+        if (root / "JPEGImages").is_dir():
+            return {
+                name: file
+                for inside in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
+                for name, file in files.folder(root, inside).items()
+            }
+    raise UserError(
+        f"{source_dir} holds neither {ARCHIVE} nor VOCdevkit/VOC2012/JPEGImages: download the "
+        "first from host.robots.ox.ac.uk/pascal/VOC"
+    )
+
+
+def _names(source_dir: Path, tree: dict[str, File], split: str) -> list[str]:
+    path = f"ImageSets/Segmentation/{split}.txt"
+    if path not in tree:
+        raise UserError(f"{source_dir}: VOC2012/{path} is missing: unpack or download VOC again")
+    return tree[path].read().decode("utf-8", "replace").split()
+
+
+def _member(tree: dict[str, File], name: str, kind: str) -> File:
+    complaint = f"the {kind} VOC2012/{name} is missing: unpack or download VOC again"
+    return tree.get(name) or files.missing(complaint)
+
+
+def _image(tree: dict[str, File], name: str) -> File:
+    return _member(tree, f"JPEGImages/{name}.jpg", "image")
+
+
+def _aug_folder(source_dir: Path) -> Path | None:
+    """A folder ``SegmentationClassAug`` beside the archive or in VOC2012."""
+    for root in (source_dir, source_dir / "VOCdevkit" / "VOC2012", source_dir / "VOC2012"):
+        if (root / "SegmentationClassAug").is_dir():
+            return root / "SegmentationClassAug"
+    return None
+
+
+class _Besides(NamedTuple):
+    """Pairs of VOC's images and somebody's labels, but for those that VOC has labelled itself."""
+
+    tree: dict[str, File]
+    own: frozenset[str]
+
+    def in_folder(self, folder: Path) -> list[Pair]:
+        return [
+            Pair(PurePosixPath(name).stem, _image(self.tree, PurePosixPath(name).stem), file)
+            for name, file in files.folder(folder).items()
+            if name.endswith(".png") and PurePosixPath(name).stem not in self.own
+        ]
+
+    def in_benchmark(self, path: Path) -> Iterator[Pair]:
+        """In the order of the archive, which has no index: one pass, and nothing is kept."""
+        found = 0
+        for name, content in files.tar_stream(path):
+            member = PurePosixPath(name)
+            if member.parent.name != "cls" or member.suffix != ".mat":
+                continue
+            found += 1
+            if member.stem not in self.own:
+                label = File(f"{path}/{name}", len(content), lambda content=content: content)
+                yield Pair(member.stem, _image(self.tree, member.stem), label)
+        if not found:
+            raise UserError(f"{path} holds no labels dataset/cls/*.mat: download it again")
+
+
+class _Chain(NamedTuple):
+    """``train`` and then what SBD adds, as often as it is iterated."""
+
+    train: list[Pair]
+    besides: _Besides
+    benchmark: Path
+
+    def __iter__(self) -> Iterator[Pair]:
+        yield from self.train
+        yield from self.besides.in_benchmark(self.benchmark)
+
+
+def _read_matlab(file: File) -> np.ndarray:
+    """``GTcls.Segmentation`` of one of SBD's files, uint8 [H, W]."""
+    try:
+        content = scipy.io.loadmat(io.BytesIO(file.read()), squeeze_me=True)
+        label = content["GTcls"]["Segmentation"].item()
+    # scipy says what is wrong with a damaged file by whatever goes wrong while it reads.
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{file.where} is no label of SBD (a MATLAB file with GTcls.Segmentation): download "
+            "the archive again"
+        ) from error
+    if label.dtype != np.uint8 or label.ndim != 2:
+        raise UserError(f"{file.where} is {label.dtype} {label.shape}: want uint8 [H, W]")
+    return label

@@ -1,0 +1,93 @@
+"""Images of any depth and format: what is kept, and how 16 bits become 8."""
+
+from __future__ import annotations
+
+import fabricate
+import numpy as np
+import pytest
+
+from dropclass_jax.data import codec, files, images
+from dropclass_jax.errors import UserError
+
+RGB = fabricate.image(0)
+DEEP = (RGB.astype(np.uint16) << 8) + 77
+
+
+def file_of(content: bytes) -> files.File:
+    return files.File("image.png", len(content), lambda: content)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".bmp"])
+def test_8_bits_come_through_in_every_format(suffix):
+    encoded = fabricate.encode(RGB, suffix)
+    content, image = images.read(file_of(encoded))
+    np.testing.assert_array_equal(image, RGB)
+    stored = images.stored(content, image, "original")
+    np.testing.assert_array_equal(codec.decode_image(stored), RGB)
+    assert (stored == encoded) == (suffix != ".tiff")  # TIFF readers differ: stored as PNG
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bits_come_through(suffix):
+    _, image = images.read(file_of(fabricate.encode(DEEP, suffix)))
+    assert image.dtype == np.uint16
+    np.testing.assert_array_equal(image, DEEP)
+    with pytest.raises(UserError, match=r"image\.png has 16 bits a channel: want the 8-bit image"):
+        images.read_8bit(file_of(fabricate.encode(DEEP, suffix)))
+
+
+def test_grey_becomes_three_channels_and_alpha_goes():
+    grey = RGB[..., 0]
+    encoded, image = images.read(file_of(fabricate.encode(grey)))
+    np.testing.assert_array_equal(image, np.dstack([grey] * 3))
+    np.testing.assert_array_equal(codec.decode_image(encoded), image)
+    encoded, image = images.read(file_of(fabricate.encode(np.dstack([RGB, grey]))))
+    np.testing.assert_array_equal(image, RGB)
+    np.testing.assert_array_equal(codec.decode_image(encoded), image)
+
+
+def test_floating_point_is_refused():
+    content = fabricate.encode(RGB.astype(np.float32), ".tiff")
+    with pytest.raises(UserError, match=r"image\.png holds float32 values: want 8 or 16 bits"):
+        images.read(file_of(content))
+
+
+def test_a_window_maps_its_ends_and_what_is_beyond_them():
+    values = np.array([0, 99, 100, 101, 355, 610, 611, 65535], np.uint16).reshape(1, 8, 1)
+    # 510 values onto 255: a half rounds up.
+    expected = [0, 0, 0, 1, 128, 255, 255, 255]
+    assert images.to_8bit(values, (100, 610)).ravel().tolist() == expected
+    identity = np.arange(256, dtype=np.uint16).reshape(1, -1, 1)
+    assert images.to_8bit(identity, (0, 255)).ravel().tolist() == list(range(256))
+    full = np.array([0, 65535, 257 * 40], np.uint16).reshape(1, -1, 1)
+    assert images.to_8bit(full, images.parse_window("full")).ravel().tolist() == [0, 255, 40]
+
+
+def test_a_window_leaves_out_a_thousandth_on_either_side():
+    counts = np.zeros(65536, np.int64)
+    counts[1000:2000] = 10  # 10,000 pixels
+    counts[[5, 60000]] = 5  # dead and hot ones: half of a thousandth each
+    low, high = images.window_of(counts)
+    assert (low, high) == (1000, 1999)
+    counts[[5, 60000]] = 50
+    assert images.window_of(counts) == (5, 60000)
+
+
+def test_a_window_of_one_value_is_no_division_by_zero():
+    for value in (0, 7, 65535):
+        counts = np.zeros(65536, np.int64)
+        counts[value] = 3
+        low, high = images.window_of(counts)
+        assert 0 <= low < high <= 65535
+
+
+def test_a_window_is_measured_over_all_files():
+    dark, bright = np.full((40, 50), 300, np.uint16), np.full((40, 50), 900, np.uint16)
+    all_files = [file_of(fabricate.encode(x)) for x in (dark, bright)] + [file_of(b"broken")]
+    assert images.measure_window(all_files) == (300, 900)
+
+
+@pytest.mark.parametrize("text", ["", "sets", "0", "5:5", "9:3", "0:65536", "-1:5", "1.5:3"])
+def test_a_bad_window_is_named(text):
+    with pytest.raises(UserError, match=r"window is 'set', 'image', 'full' or LOW:HIGH"):
+        images.parse_window(text)
