@@ -39,9 +39,10 @@ def inverse(class_pixels: np.ndarray) -> np.ndarray:
 def median_frequency(class_pixels: np.ndarray) -> np.ndarray:
     """The median of all classes' frequencies / the frequency of the class.
 
-    A class's frequency is its share of the labelled pixels *of the images that hold it* (Eigen and
-    Fergus, ICCV 2015, section 6.3.2, as SegNet weights CamVid): milder than ``inverse`` for a class
-    that is in few images but large there.
+    A class's frequency is its share of the labelled pixels *of the images that hold it*: milder
+    than ``inverse`` for a class that is in few images but large there. From Eigen and Fergus,
+    "Predicting Depth, Surface Normals and Semantic Labels", ICCV 2015; SegNet weights CamVid so.
+    (The median is gone once the weights are normalised.)
 
     Args:
       class_pixels: [N, K], labelled pixels of each class in each image.

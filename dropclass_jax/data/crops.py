@@ -4,7 +4,7 @@
 leave its size, scale and flip as they are:
 
 - *over a class*: a class is drawn, then one of its pixels, then one of the windows that hold it
-  (the pixel-level form of the class-uniform crops of Zhu et al., CVPR 2019, section 3.3);
+  (class-uniform sampling crops around a class's centroids: see ``sampling``);
 - *not too full*: while one class fills more than ``cat_max_ratio`` of the labelled pixels, another
   window is tried (the rule of mmsegmentation's ``RandomCrop``).
 """

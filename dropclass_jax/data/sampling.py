@@ -1,9 +1,9 @@
 """Which images are read: as they come, or a share of them by class.
 
 *Class-uniform sampling* (Zhu et al., "Improving Semantic Segmentation via Video Propagation and
-Label Relaxation", CVPR 2019, section 3.3): draw a class, every one as likely, then one of the
-images that hold it, and crop where it is. What is drawn depends on the position in the stream
-alone; the other positions show what they would show without it.
+Label Relaxation", CVPR 2019, after Rota Bulò et al., CVPR 2018): draw a class, every one as likely,
+then one of the images that hold it, and crop where it is. What is drawn depends on the position in
+the stream alone; the other positions show what they would show without it.
 """
 
 from __future__ import annotations
