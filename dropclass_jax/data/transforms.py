@@ -161,7 +161,7 @@ def resample_label(label: np.ndarray, view: View) -> np.ndarray:
     rows, cols = visible(view, (height, width))
     y = nearest(height, view.scale, view.top, view.top + rows)
     x = nearest(width, view.scale, view.left, view.left + cols)
-    # Rows and columns one after the other: four times as fast as one index of both.
+    # Rows, then columns: a fifth of the time of one index of both.
     return label[y].take(x, axis=1)
 
 
