@@ -147,6 +147,14 @@ def test_a_cache_changes_nothing(room):
     )
 
 
+def test_a_cache_is_no_larger_than_the_set():
+    with pytest.raises(UserError, match=r"a cache of 1000000.0 GiB need .* lower the crop"):
+        train(cache_bytes=10**6 * 2**30)
+    known = Memory([(24, 32)] * 10)
+    known.shapes = np.array([[24, 32]] * 10)
+    assert_same(train(known, steps=4, cache_bytes=10**6 * 2**30), train(steps=4))
+
+
 def test_an_option_leaves_what_the_others_draw():
     everything, without = train(steps=6, **EVERYTHING), train(steps=6, **SAMPLED)
     for batch, plain in zip(everything, without, strict=True):

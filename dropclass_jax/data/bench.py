@@ -170,13 +170,14 @@ def variants(
 
 def decoded_bytes(case: Case) -> int:
     """Bytes of a case's images and labels, decoded."""
-    return int(np.prod(case.source.shapes[list(case.indices)], axis=1).sum()) * 4
+    return pipeline.decoded_bytes(case.source.shapes[list(case.indices)])
 
 
 def memory_bytes(case: Case, batch_size: int, threads: int, cache_bytes: int = 0) -> int:
     """The most that the pipeline holds: batches, an image a thread, and the cache."""
     batches = pipeline.batches_in_memory(threads)
-    in_hand = 4 * int(np.prod(case.source.shapes, axis=1).max()) * max(threads, 1)
+    largest = pipeline.decoded_bytes(np.max(case.source.shapes, axis=0))
+    in_hand = max(threads, 1) * largest
     return pipeline.batch_bytes(batch_size, case.crop, batches) + in_hand + cache_bytes
 
 

@@ -71,6 +71,8 @@ def train_iterator(
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: want 0..{2**32 - 1}")
     options = _read_options(num_threads, prefetch)
+    if hasattr(source, "shapes"):
+        cache_bytes = min(cache_bytes, decoded_bytes(source.shapes))
     check_memory(
         local, augmentation.crop, batches_in_memory(options.num_threads, prefetch), cache_bytes
     )
@@ -209,9 +211,14 @@ def machine_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def decoded_bytes(shapes: np.ndarray) -> int:
+    """Bytes of decoded images of these heights and widths, [..., 2]: three channels and a label."""
+    return 4 * int(np.prod(shapes, axis=-1, dtype=np.int64).sum())
+
+
 def batch_bytes(batch_size: int, shape: tuple[int, int], batches: int) -> int:
     """Bytes of some batches of uint8: three channels and the label."""
-    return batch_size * shape[0] * shape[1] * 4 * batches
+    return batch_size * batches * decoded_bytes(np.array(shape))
 
 
 def check_memory(
