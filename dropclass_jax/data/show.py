@@ -42,15 +42,15 @@ def contact_sheet(
       ignore_label: the label of ignored pixels.
     """
     height, width = samples[0]["label"].shape
-    # Tiles are as wide as makes the sheet roughly square.
-    columns = int(np.clip(round((2 * len(samples) * height / width) ** 0.5), 1, len(samples)))
+    # As many columns as make the sheet about as high as it is wide, or wider.
+    columns = min(int(np.ceil((2 * len(samples) * height / width) ** 0.5)), len(samples))
     rows = -(-len(samples) // columns)
+    columns = -(-len(samples) // rows)  # no more than it takes
     shown = np.unique(np.stack([s["label"] for s in samples]))
     entries = pictures.legend_entries(shown, classes, ignore_label)
     tile = WIDTH / columns
-    figure = new_figure(
-        WIDTH, rows * (2 * tile * height / width + 0.25) + 0.24 * -(-len(entries) // 6) + 0.7
-    )
+    inches = rows * (1.93 * tile * height / width + 0.22)  # the gaps between tiles are not high
+    figure = new_figure(WIDTH, inches + 0.24 * -(-len(entries) // 6) + 0.7)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
