@@ -3,8 +3,8 @@
     python -m dropclass_jax.train --config=configs/folder.py --config.data.dir=MYDATA --workdir=RUN
 
 The classes are those of `MYDATA/classes.yaml`, which is made from the masks if it is missing. A
-step of the default (8 crops of 256 x 256, for training from scratch) takes about 2 seconds on 2 CPU
-cores; how many steps a set needs, and its score, depend on the set. Larger sets and a GPU deserve
+step of the default (8 crops of 256 x 256, from scratch) takes about 2 seconds on 2 CPU cores, its
+1,000 steps half an hour; what score that gives depends on the set. Larger sets and a GPU deserve
 larger crops and 10,000 steps or more: `--config.augment.crop="(512,512)"`,
 `--config.total_steps=10000`.
 """

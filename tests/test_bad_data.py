@@ -177,7 +177,7 @@ def test_a_bad_file_is_named(fault, source, command, tmp_path):
     assert bad[0].replace("bad: ", "left out: ") in out
     code, out, _ = command("prepare", "--skip-bad")
     assert code == 0
-    assert any(re.search(rf"^left out 1 bad examples of (train|val), .*{message}", o) for o in out)
+    assert any(re.search(rf"^bad and left out of (train|val): 1, .*{message}", o) for o in out)
     doubled = fault == "one name"  # the other of the two is a good one
     (ready,) = [line for line in out if line.startswith("folder is ready")]
     numbers = list(map(int, re.findall(r"(?:train|val) (\d)", ready)))

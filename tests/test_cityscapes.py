@@ -96,7 +96,7 @@ def test_without_test_images_there_is_no_test_split(load, archives):
     assert list(load().splits) == ["train", "val"]
 
 
-def test_coarse_labels_on_request(load, archives):
+def test_coarse_labels_on_request(load, archives, capsys):
     with pytest.raises(UserError, match=r"neither leftImg8bit_trainextra\.zip nor"):
         load(train_extra=True)
     fabricate.write_zip(
@@ -107,7 +107,14 @@ def test_coarse_labels_on_request(load, archives):
     fabricate.write_zip(
         archives / "gtCoarse.zip", fabricate.cityscapes_labels("gtCoarse", "train_extra", "train")
     )
+    # The image that is known to be damaged does not count, with or without its label.
+    damaged = fabricate.cityscapes_images("train_extra")
+    damaged["leftImg8bit/train_extra/troisdorf/troisdorf_000000_000073_leftImg8bit.png"] = b""
+    fabricate.write_zip(archives / "leftImg8bit_trainextra.zip", damaged)
     dataset = load(train_extra=True)
+    assert "troisdorf_000000_000073 of train_extra is known to be damaged: left out" in (
+        capsys.readouterr().out
+    )
     assert list(dataset.splits) == [*SPLITS, "train_extra"]
     (example,) = dataset.splits["train_extra"]
     assert example["id"] == "augsburg_000000_000000"

@@ -59,7 +59,7 @@ def test_colours_and_one_to_ignore(read):
 
 
 def test_255_may_be_a_class(read):
-    assert read("classes: [{name: no, value: 0}, {name: yes, value: 255}]").ignored == ()
+    assert read("classes: [{name: 'no', value: 0}, {name: 'yes', value: 255}]").ignored == ()
     assert read("classes: [a, b]").ignored == (255,)
     assert read("ignore: []\nclasses: [a, b]").ignored == ()
     assert read("ignore: 3\nclasses: [a, b]").ignored == (3,)
@@ -80,6 +80,7 @@ def test_255_may_be_a_class(read):
         ("classes: [a, {name: b, value: 0}]", "two classes have the value 0: make them differ"),
         ("classes: [a, {value: 3}]", ": class 2 has no name"),
         ("classes: [a, null]", ": class 2 has no name"),
+        ("classes: [a, no]", ": class 2: its name means False in YAML: put it in quotes"),
         ("classes: [a, {name: b, colour: 3}]", ": class 2: unknown key 'colour': want name, val"),
         ("classes: [a, {name: b, value: 256}]", ": class 2, b: value 256: want a whole number"),
         ("classes: [a, {name: b, value: x}]", ": class 2, b: value 'x': want a whole number"),

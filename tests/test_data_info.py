@@ -8,7 +8,8 @@ from dropclass_jax.data import info
 
 
 @pytest.mark.parametrize(
-    ("facts", "num_classes"), [(info.CAMVID, 11), (info.STREETS, 19), (info.CITYSCAPES, 19)]
+    ("facts", "num_classes"),
+    [(info.CAMVID, 11), (info.STREETS, 19), (info.CITYSCAPES, 19), (info.VOC, 21)],
 )
 def test_names_and_colours_are_distinct_and_one_a_class(facts, num_classes):
     assert facts.num_classes == num_classes

@@ -17,7 +17,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dropclass_jax import data
-from dropclass_jax.data import builder, camvid, codec, pairs, scenes
+from dropclass_jax.data import builder, camvid, codec, ordered, scenes
 from dropclass_jax.errors import UserError
 
 SHAPE = (12, 16)
@@ -78,9 +78,13 @@ def test_pixels_labels_and_order_come_through(source, load, capsys):
             assert example["image"].dtype == example["label"].dtype == np.uint8
         assert examples.shapes.tolist() == [list(SHAPE)] * len(examples)
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 2
-    assert out[0].startswith("preparing camvid in ")
-    assert out[1].startswith("prepared camvid: train 3, val 1 images in ")
+    assert out[:2] == [
+        "camvid: train has 3 images, the official release 367",
+        "camvid: val has 1 images, the official release 101",
+    ]
+    assert out[2].startswith("preparing camvid in ")
+    assert out[3].startswith("prepared camvid: train 3, val 1 images in ")
+    assert len(out) == 4
 
 
 def test_counts_are_those_of_the_labels(load):
@@ -185,6 +189,14 @@ def test_a_changed_source_or_option_is_prepared_anew(source, load):
     assert load().fingerprint == fingerprints[-1]
 
 
+def test_an_unlisted_image_is_mentioned(source, load, capsys):
+    for name in ("x", "y"):
+        (source / "train" / f"{name}.png").write_bytes(b"")
+    load()
+    out = capsys.readouterr().out
+    assert "left out, as train.txt does not list it: train/x.png and 1 more" in out
+
+
 def test_the_fingerprint_does_not_depend_on_where_the_source_lies(source, load, tmp_path):
     shutil.copytree(source, tmp_path / "elsewhere")  # keeps the times of the files
     moved = data.load("camvid", tmp_path / "elsewhere", tmp_path / "prepared")
@@ -194,7 +206,8 @@ def test_the_fingerprint_does_not_depend_on_where_the_source_lies(source, load, 
 def test_the_prepared_folder_comes_from_the_environment(source, tmp_path, monkeypatch):
     monkeypatch.setenv("DROPCLASS_DATA", str(tmp_path / "from_environment"))
     fingerprint = data.load("camvid", source).fingerprint
-    assert [f.name for f in (tmp_path / "from_environment").iterdir()] == [f"camvid-{fingerprint}"]
+    found = {f.name for f in (tmp_path / "from_environment").iterdir()}
+    assert found == {f"camvid-{fingerprint}", "checksums"}
 
 
 def save(path: Path, pixels: np.ndarray):
@@ -284,6 +297,21 @@ def test_a_folder_that_cannot_be_written_is_named(source, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"cannot write the prepared set to .*prepared_dir"):
         data.load("camvid", source, tmp_path / "file")
+
+
+@pytest.mark.parametrize("when", ["write", "close"])
+def test_a_full_disk_is_named(load, monkeypatch, tmp_path, when):
+    class Full(ArrayRecordWriter):
+        """What the library says, as it was seen on a full disk."""
+
+    def fail(self, *record):
+        raise RuntimeError("write() failed: No space left on device; writing ...")
+
+    setattr(Full, when, fail)
+    monkeypatch.setattr(builder, "ArrayRecordWriter", Full)
+    with pytest.raises(UserError, match=r"cannot write .*prepared.* No space left.*prepared_dir"):
+        load()
+    assert not list((tmp_path / "prepared").rglob("*.array_record*"))
 
 
 def test_a_half_copied_set_is_refused(load, tmp_path):
@@ -380,7 +408,7 @@ def test_a_split_larger_than_memory_is_written_as_it_comes(tmp_path, monkeypatch
     dataset = data.load("camvid", source, tmp_path / "prepared")
     assert [example["id"] for example in dataset.splits["train"]] == [f"{i:03d}" for i in range(60)]
     assert len(written) == 61
-    assert max(waiting) <= 2 * pairs.THREADS + 1
+    assert max(waiting) <= 2 * ordered.THREADS + 1
 
 
 def test_another_split_to_train_on(load):

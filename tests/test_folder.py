@@ -98,7 +98,7 @@ def test_a_split_without_masks_is_left_out_and_said(load, source, capsys):
     assert list(load().splits) == ["train", "val"]
     out = capsys.readouterr().out
     assert f"{source}/images/test has no masks {source}/masks/test: left out" in out
-    assert "1 files are no images and left out, as notes.txt" in out
+    assert f"{source}/images/train: left out, as no images: notes.txt" in out
     assert "DS_Store" not in out
 
 
@@ -165,10 +165,10 @@ def test_black_and_white_masks_have_two_classes(load, source):
 def test_names_may_change_without_preparing_anew(load, source, capsys):
     before = load()
     path = source / "classes.yaml"
-    path.write_text(path.read_text().replace("class_1", "tumour"))
+    path.write_text(path.read_text().replace("class_1", "tumör"))
     capsys.readouterr()
     after = load()
-    assert after.info.classes == ("class_0", "tumour", "class_2")
+    assert after.info.classes == ("class_0", "tumör", "class_2")
     assert after.fingerprint == before.fingerprint
     assert capsys.readouterr().out == ""
 
@@ -184,7 +184,7 @@ def test_names_alone_will_do(load, source, tmp_path):
 def test_a_folder_that_cannot_be_written_says_where_classes_may_lie(load, source, monkeypatch):
     from pathlib import Path
 
-    def refuse(self, text):
+    def refuse(self, text, encoding):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "write_text", refuse)
@@ -241,6 +241,16 @@ def test_grey_tiffs_and_photographs_side_by_side(load, source):
     fabricate.write(source / "images" / "train" / "b.TIF", fabricate.encode(grey, ".tiff"))
     dataset = load()
     np.testing.assert_array_equal(dataset.splits["train"][1]["image"], np.dstack([grey] * 3))
+
+
+def test_a_fourth_channel_is_dropped_and_said(load, source, capsys):
+    rgb, band = fabricate.image(0), fabricate.image(1)[..., :1]
+    four = fabricate.encode(np.concatenate([rgb, band], axis=2))
+    (source / "images" / "train" / "a.png").write_bytes(four)
+    np.testing.assert_array_equal(load().splits["train"][0]["image"], rgb)
+    assert "the images have a fourth channel (alpha, or a band): it is dropped" in (
+        capsys.readouterr().out
+    )
 
 
 def test_it_just_works(source, tmp_path, tiny_backbone, monkeypatch, capsys):

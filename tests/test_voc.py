@@ -43,7 +43,7 @@ def test_a_tar_gives_images_and_palette_indices(load, archives, capsys):
             assert record["image"] == members[f"VOCdevkit/VOC2012/JPEGImages/{name}.jpg"]
             np.testing.assert_array_equal(example["label"], fabricate.voc_label(name))
             assert example["image"].shape[:2] == fabricate.VOC_SHAPES[name]
-    assert "train lists 2 images, the official release 1464" in capsys.readouterr().out
+    assert "voc: train has 2 images, the official release 1464" in capsys.readouterr().out
 
 
 def test_folders_are_the_same_set_as_the_tar(load, tmp_path):
@@ -73,9 +73,10 @@ def test_the_benchmark_adds_to_train(load, archives):
     assert ids(dataset.trained_on("train_aug"), "train") == ids(dataset, "train_aug")
 
 
-def test_the_folder_of_pngs_adds_to_train(load, archives):
+def test_the_folder_of_pngs_adds_to_train(load, archives, capsys):
     fabricate.unpack(fabricate.aug_members(), archives / "SegmentationClassAug")
     check_augmented(load())
+    assert "train_aug has 4 images, the official release 10582" in capsys.readouterr().out
 
 
 def test_another_benchmark_is_another_set(load, archives):

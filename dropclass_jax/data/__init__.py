@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dropclass_jax.data.info import DatasetInfo
     from dropclass_jax.data.source import PreparedSource
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "create_builder", "load"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,10 @@
     python -m dropclass_jax.data check   --name=folder --dir=MYDATA [--skip-bad]
     python -m dropclass_jax.data stats|show|bench --name=camvid --dir=CAMVID [--help]
 
-`prepare` writes the set as training would; `check` writes nothing (but a folder's `classes.yaml`),
-lists every bad file with its fault, and exits with 1 if there is one. The set is named as in a
-config: `--name` is `data.name`, `--dir` is `data.dir`, `--prepared-dir` is `data.prepared_dir`, and
-each `--option KEY=VALUE` is one of `data.options`.
+`prepare` writes the set as training would; `check` prepares nothing (it may make a folder's
+`classes.yaml`), lists every bad file with its fault, and exits with 1 if there is one. The set is
+named as in a config: `--name` is `data.name`, `--dir` is `data.dir`, `--prepared-dir` is
+`data.prepared_dir`, and each `--option KEY=VALUE` is one of `data.options`.
 """
 
 from __future__ import annotations

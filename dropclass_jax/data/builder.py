@@ -19,7 +19,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,17 +115,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         serializer = tfds.core.ExampleSerializer(self.info.features.get_serialized_info())
         template = self._get_filename_template(split)
         path = template.sharded_filepath(shard_index=0, num_shards=1)
-        # Groups of one: a reader fetches the examples that it asks for and no others. Uncompressed:
-        # images are, and labels, and the bare pixels of `exact` are there to be read fast.
-        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
         number, size = 0, 0
-        try:
+        with _record_file(Path(path)) as append:
             for _, example in self._generate_examples(split):
                 encoded = serializer.serialize_example(self.info.features.encode_example(example))
-                writer.write(encoded)
+                append(encoded)
                 number, size = number + 1, size + len(encoded)
-        finally:
-            writer.close()
         return tfds.core.SplitInfo(split, [number], size, template)
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
@@ -190,3 +185,30 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         """``class_pixels`` or ``class_images`` of each split, int64 [K]."""
         metadata = self.info.metadata
         return {split: np.array(metadata[split][name], np.int64) for split in self.split_names}
+
+
+@contextlib.contextmanager
+def _record_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A new ArrayRecord file, by a function that appends to it; an ``OSError`` if it cannot.
+
+    Groups of one: a reader fetches the examples that it asks for and no others. Not compressed, as
+    most images and all labels already are, and the bare pixels of ``exact`` shall be read fast.
+    """
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+
+    def append(record: bytes) -> None:
+        try:
+            writer.write(record)
+        except RuntimeError as error:  # a full disk, in the words of the library
+            raise OSError(str(error)) from error
+
+    try:
+        yield append
+    except BaseException:
+        with contextlib.suppress(RuntimeError):
+            writer.close()
+        raise
+    try:
+        writer.close()
+    except RuntimeError as error:
+        raise OSError(str(error)) from error

@@ -21,9 +21,10 @@ from dropclass_jax.data import codec, files, images, masks, transforms
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CAMVID
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
+OFFICIAL = {"train": 367, "val": 101, "test": 233}
 VOID = 11
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE = np.full(256, masks.UNKNOWN, np.uint8)
@@ -69,7 +70,7 @@ def read_list(source_dir: Path, split: str) -> Listing:
         )
     if not pairs and not faults:
         raise UserError(f"{path} lists no images: write 'image label' pairs, one a line")
-    return listing(list(pairs.values()), faults)
+    return Listing(list(pairs.values()), faults)
 
 
 def _listed(source_dir: Path, name: str, suffixes: tuple[str, ...], complaint: str) -> File:
@@ -87,7 +88,8 @@ def _unlisted(source_dir: Path, listings: dict[str, Listing]) -> list[str]:
         known = {pair.id for pair in listed.pairs}
         there = sorted(p.name for p in (source_dir / split).glob("*") if p.stem not in known)
         if there:
-            notes.append(f"{split}.txt does not list {len(there)} files, as {split}/{there[0]}")
+            more = f" and {len(there) - 1} more" if there[1:] else ""
+            notes.append(f"left out, as {split}.txt does not list it: {split}/{there[0]}{more}")
     return notes
 
 
@@ -143,10 +145,11 @@ class CamVid(PairBuilder, skip_registration=True):
         super().__init__(
             CAMVID,
             prepared_dir,
+            source_dir,
             listings,
             {"resolution": str(self._resolution)},
             skip_bad=skip_bad,
-            notes=_unlisted(source_dir, listings),
+            notes=count_notes(self.name, listings, OFFICIAL) + _unlisted(source_dir, listings),
         )
 
     def read(self, pair: Pair) -> Example:

@@ -21,12 +21,13 @@ from dropclass_jax.data import files, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CITYSCAPES
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
-# How many images the official release has. Of train_extra's 19,998, one is known to be all black
-# (troisdorf_000000_000073), and some copies leave it out.
-OFFICIAL = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_998}
+# Of train_extra's 19,998 images this one is known to be damaged: all black.
+DAMAGED = "troisdorf_000000_000073"
+# How many images the official release has, but for that.
+OFFICIAL = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_997}
 
 # The label ids that are evaluated, in the order of their classes; all others are ignored.
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -79,13 +80,17 @@ class Cityscapes(PairBuilder, skip_registration=True):
                 "train_extra",
                 "gtCoarse",
             )
-        notes = [
-            f"cityscapes: {split} has {listed.total} images, the official release {OFFICIAL[split]}"
-            for split, listed in listings.items()
-            if listed.total != OFFICIAL[split]
-        ]
+        notes = count_notes(self.name, listings, OFFICIAL)
+        if train_extra:
+            notes.append(f"cityscapes: {DAMAGED} of train_extra is known to be damaged: left out")
         super().__init__(
-            CITYSCAPES, prepared_dir, listings, {"storage": storage}, skip_bad=skip_bad, notes=notes
+            CITYSCAPES,
+            prepared_dir,
+            source_dir,
+            listings,
+            {"storage": storage},
+            skip_bad=skip_bad,
+            notes=notes,
         )
 
     def read(self, pair: Pair) -> Example:
@@ -114,29 +119,34 @@ def _tree(source_dir: Path, inside: str, archive: str) -> dict[str, File]:
 def _listing(
     image_files: dict[str, File], label_files: dict[str, File], split: str, annotation: str
 ) -> Listing:
-    """The pairs of a split in the order of their names, and the labels that have no image."""
+    """The pairs of a split in the order of their names; labels without an image are faults."""
     ending, label_ending = "_leftImg8bit.png", f"_{annotation}_labelIds.png"
-    labels = {
-        name.removeprefix(f"{annotation}/{split}/").removesuffix(label_ending): file
-        for name, file in label_files.items()
-        if name.startswith(f"{annotation}/{split}/") and name.endswith(label_ending)
-    }
+    image_files = _by_id(image_files, f"leftImg8bit/{split}/", ending)
+    label_files = _by_id(label_files, f"{annotation}/{split}/", label_ending)
     pairs = []
-    for name in sorted(image_files):
-        if not (name.startswith(f"leftImg8bit/{split}/") and name.endswith(ending)):
-            continue
-        city_and_id = name.removeprefix(f"leftImg8bit/{split}/").removesuffix(ending)
-        label = labels.pop(city_and_id, None)
+    for name, image in image_files.items():
+        label = label_files.pop(name, None)
         if label is None and split != "test":
             label = files.missing(
-                f"{image_files[name].where} has no label {annotation}/{split}/{city_and_id}"
-                f"{label_ending}: add it or remove the image"
+                f"{image.where} has no label {annotation}/{split}/{name}{label_ending}: add it or "
+                "remove the image"
             )
-        pairs.append(Pair(city_and_id.rpartition("/")[2], image_files[name], label))
+        pairs.append(Pair(name.rpartition("/")[2], image, label))
     if not pairs:
         raise UserError(
             f"cityscapes: no images leftImg8bit/{split}/<city>/*{ending} are there: unpack or "
             "download leftImg8bit again"
         )
-    faults = [f"{file.where} has no image: add it or remove the label" for file in labels.values()]
-    return listing(pairs, faults)
+    faults = [
+        f"{file.where} has no image: add it or remove the label" for file in label_files.values()
+    ]
+    return Listing(pairs, faults)
+
+
+def _by_id(tree: dict[str, File], folder: str, ending: str) -> dict[str, File]:
+    """The files of a folder by ``<city>/<id>``, in order."""
+    return {
+        name.removeprefix(folder).removesuffix(ending): file
+        for name, file in sorted(tree.items())
+        if name.startswith(folder) and name.endswith(ending) and DAMAGED not in name
+    }

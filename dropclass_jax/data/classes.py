@@ -26,7 +26,7 @@ import yaml
 from dropclass_jax.data import masks
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
-from dropclass_jax.data.pairs import ordered_map, progress
+from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
 
 KINDS = ("index", "color")
@@ -76,7 +76,7 @@ def read(path: Path) -> Classes:
       UserError: names the file, the entry at fault and the mend.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -117,6 +117,8 @@ def _entry(path: Path, position: int, entry: Any, kind: str) -> tuple[str, int, 
         raise UserError(f"{where}: unknown key {min(map(str, unknown))!r}: want name, value, color")
     if entry.get("name") is None:
         raise UserError(f"{where} has no name: write {{name: road, ...}}")
+    if isinstance(entry["name"], bool):  # yes, no, on, off
+        raise UserError(f"{where}: its name means {entry['name']} in YAML: put it in quotes")
     name, value, color = str(entry["name"]), entry.get("value", position), entry.get("color")
     if color is not None:
         color = _color(f"{where}, {name}", color)
@@ -254,7 +256,7 @@ def _write(path: Path, text: str) -> None:
     """Whole or not at all: several processes may come here at once, with the same text."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise UserError(

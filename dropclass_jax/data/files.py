@@ -26,21 +26,18 @@ class File:
       size: in bytes.
       read: gives its bytes, or raises a ``UserError`` that names it.
       crc: its CRC-32, where that is known without reading it.
+      changed: when it or its archive was last changed, in nanoseconds; None if that is unknown.
     """
 
     where: str
     size: int
     read: Callable[[], bytes] = dataclasses.field(repr=False)
     crc: int | None = None
+    changed: int | None = None
 
-    def checksum(self) -> int | None:
-        """The CRC-32 of its bytes; None if it cannot be read."""
-        if self.crc is not None:
-            return self.crc
-        try:
-            return zlib.crc32(self.read())
-        except UserError:
-            return None
+    def checksum(self) -> int:
+        """The CRC-32 of its bytes; a ``UserError`` if it cannot be read."""
+        return zlib.crc32(self.read()) if self.crc is None else self.crc
 
 
 def missing(complaint: str) -> File:
@@ -61,7 +58,8 @@ def on_disk(path: Path) -> File:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
-    return File(str(path), path.stat().st_size, read)
+    stat = path.stat()
+    return File(str(path), stat.st_size, read, changed=stat.st_ctime_ns)
 
 
 def folder(root: Path, inside: str = "") -> dict[str, File]:
@@ -126,6 +124,7 @@ def tar_archive(path: Path) -> dict[str, File]:
             f"{path} is not a whole, uncompressed tar archive: download it again, or unpack it"
         ) from error
     descriptor = os.open(path, os.O_RDONLY)
+    changed = os.fstat(descriptor).st_ctime_ns
 
     def entry(member: tarfile.TarInfo) -> File:
         where = f"{path}/{member.name}"
@@ -137,7 +136,7 @@ def tar_archive(path: Path) -> dict[str, File]:
                 raise UserError(f"{where} is cut short: download the archive again")
             return content
 
-        return File(where, member.size, read)
+        return File(where, member.size, read, changed=changed)
 
     return {member.name: entry(member) for member in members if _is_visible(member.name)}
 

@@ -25,12 +25,12 @@ import numpy as np
 from dropclass_jax.data import classes, codec, images, layout, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
-from dropclass_jax.data.pairs import Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
 from dropclass_jax.errors import UserError
 
 
 class Depth(NamedTuple):
-    """Bits a channel and, of 16-bit images, what becomes 0 and 255; None: each image's own."""
+    """Bits a channel and, of 16-bit images, what becomes 0 and 255; None for each image's own."""
 
     bits: int
     window: tuple[int, int] | None
@@ -80,7 +80,8 @@ class Folder(PairBuilder, skip_registration=True):
         super().__init__(
             self._classes.info(self.name),
             prepared_dir,
-            {split: listing(f.pairs, f.faults) for split, f in found.items()},
+            source_dir,
+            {split: Listing(f.pairs, f.faults) for split, f in found.items()},
             options,
             skip_bad=skip_bad,
             notes=[*made, *notes, *(note for f in found.values() for note in f.notes)],
@@ -94,7 +95,10 @@ class Folder(PairBuilder, skip_registration=True):
     def _depth(self) -> Depth:
         """Of the training images; the first that can be read speaks for the bits of all."""
         files = [pair.image for pair in self.listings["train"].pairs]
-        if not _is_deep(files):
+        dtype, channels = _first_pixels(files)
+        if channels == 4:
+            self.notes.append("the images have a fourth channel (alpha, or a band): it is dropped")
+        if dtype == np.uint8:
             return Depth(8, None)
         window = self._window_option
         if window == "set":
@@ -130,13 +134,16 @@ class Folder(PairBuilder, skip_registration=True):
         return codec.encode_small(image), image
 
 
-def _is_deep(files: Iterable[File]) -> bool:
+def _first_pixels(files: Iterable[File]) -> tuple[np.dtype, int]:
+    """Type and channels of the first image that can be read."""
     for file in files:
         try:
-            return images.read(file)[1].dtype == np.uint16
+            images.read(file)
         except UserError:
             continue
-    return False
+        pixels = codec.decode_unchanged(file.read())
+        return pixels.dtype, np.atleast_3d(pixels).shape[2]
+    return np.dtype(np.uint8), 3
 
 
 def _find(

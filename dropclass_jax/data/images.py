@@ -9,7 +9,7 @@ import numpy as np
 
 from dropclass_jax.data import codec, headers, masks
 from dropclass_jax.data.files import File
-from dropclass_jax.data.pairs import ordered_map
+from dropclass_jax.data.ordered import ordered_map
 from dropclass_jax.errors import UserError
 
 STORAGE = ("original", "exact", "jpeg")

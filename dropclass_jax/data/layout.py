@@ -144,7 +144,8 @@ def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[
             found[name] = file
     notes = []
     if strays:
-        notes.append(f"{folder}: {len(strays)} files are no {kind} and left out, as {strays[0]}")
+        more = f" and {len(strays) - 1} more" if strays[1:] else ""
+        notes.append(f"{folder}: left out, as no {kind}: {strays[0]}{more}")
     return found, faults, notes
 
 

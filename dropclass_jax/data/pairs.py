@@ -7,23 +7,16 @@ refuses, in the same words.
 from __future__ import annotations
 
 import abc
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from dropclass_jax.data import checksums
 from dropclass_jax.data.builder import Example, SegmentationBuilder
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
-
-THREADS = min(len(os.sched_getaffinity(0)), 16)
-
-T, R = TypeVar("T"), TypeVar("R")
 
 
 class Pair(NamedTuple):
@@ -39,40 +32,18 @@ class Listing(NamedTuple):
 
     Attributes:
       pairs: can be iterated again and again.
-      total: how many they are; None where only reading them tells.
-      recipe: JSON that changes with the content of the files.
       faults: what is wrong with the list itself, a line each.
+      recipe: JSON that changes with the content of the files; None to take it from the pairs.
     """
 
     pairs: Iterable[Pair]
-    total: int | None
-    recipe: Any
     faults: Sequence[str] = ()
+    recipe: Any = None
 
-
-def listing(pairs: Sequence[Pair], faults: Sequence[str] = ()) -> Listing:
-    """The listing of pairs that are all known beforehand.
-
-    Its recipe is the name and size of every image and the checksum of every label. Not the times
-    of the files: a copy on another machine, or in an archive, is the same set. Labels are small
-    enough to read, and what an editor changes without changing a file's size.
-    """
-    labels = ordered_map(lambda pair: pair.label and pair.label.checksum(), pairs)
-    labels = progress(labels, "checksums", len(pairs))
-    recipe = [(pair.id, pair.image.size, label) for pair, label in zip(pairs, labels, strict=True)]
-    return Listing(pairs, len(pairs), recipe, tuple(faults))
-
-
-def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map`` on several threads, in order, with no more than a few results waiting."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    @property
+    def total(self) -> int | None:
+        """How many pairs there are; None where only reading them tells."""
+        return len(self.pairs) if isinstance(self.pairs, Sequence) else None
 
 
 def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
@@ -94,9 +65,15 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
     return source_dir
 
 
-def progress(items: Iterable[T], what: str, total: int | None) -> Iterable[T]:
-    """The items, with a bar on a terminal if they take longer than two seconds."""
-    return tqdm(items, what, total, leave=False, disable=None, delay=2)
+def count_notes(
+    name: str, listings: Mapping[str, Listing], official: Mapping[str, int]
+) -> list[str]:
+    """A note for each split that has not as many images as the official release."""
+    return [
+        f"{name}: {split} has {listed.total} images, the official release {official[split]}"
+        for split, listed in listings.items()
+        if listed.total not in (None, official[split])
+    ]
 
 
 class PairBuilder(SegmentationBuilder, skip_registration=True):
@@ -111,6 +88,7 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         self,
         facts: DatasetInfo,
         prepared_dir: Path,
+        source_dir: Path,
         listings: Mapping[str, Listing],
         options: Mapping[str, Any],
         *,
@@ -122,6 +100,7 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         Args:
           facts: names, colours and the ignore label.
           prepared_dir: the folder of all prepared sets.
+          source_dir: the folder with the files.
           listings: the pairs of each split, in the order in which splits are written.
           options: what else decides the result, as JSON.
           skip_bad: leave bad pairs out instead of refusing the set.
@@ -129,8 +108,9 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         """
         self.listings = dict(listings)
         self.skip_bad = skip_bad
+        memory = checksums.memory_of(prepared_dir, source_dir)
         recipe = {
-            "splits": {split: listing.recipe for split, listing in listings.items()},
+            "splits": {split: _recipe(listed, memory) for split, listed in listings.items()},
             "skip_bad": skip_bad,
             **options,
         }
@@ -165,4 +145,17 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         if not good:
             raise UserError(f"{self.name}: {split} holds no good example: check the source folder")
         if bad:
-            self.notes.append(f"left out {len(bad)} bad examples of {split}, the first: {bad[0]}")
+            self.notes.append(f"bad and left out of {split}: {len(bad)}, the first: {bad[0]}")
+
+
+def _recipe(listing: Listing, memory: Path) -> Any:
+    """The names of the pairs with the checksums of their files."""
+    if listing.recipe is not None:
+        return listing.recipe
+    images = checksums.checksums([pair.image for pair in listing.pairs], memory)
+    labelled = [pair for pair in listing.pairs if pair.label]
+    labels = checksums.checksums([pair.label for pair in labelled], memory)
+    return [
+        list(zip((pair.id for pair in listing.pairs), images, strict=True)),
+        list(zip((pair.id for pair in labelled), labels, strict=True)),
+    ]

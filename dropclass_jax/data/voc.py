@@ -15,6 +15,7 @@ and, for the 10,582 training images that the field uses, one of
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ from dropclass_jax.data import files, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import VOC
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, listing, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
 ARCHIVE = "VOCtrainval_11-May-2012.tar"
@@ -59,40 +60,23 @@ class Voc(PairBuilder, skip_registration=True):
         source_dir = source_folder(self.name, source_dir, f"the one with {ARCHIVE} or VOCdevkit/")
         tree = _tree(source_dir)
         names = {split: _names(source_dir, tree, split) for split in ("train", "val")}
-        pairs = {
-            split: [
-                Pair(
-                    name,
-                    _image(tree, name),
-                    _member(tree, f"SegmentationClass/{name}.png", "label"),
-                )
-                for name in listed
-            ]
+        listings = {
+            split: Listing([_pair(tree, name) for name in listed])
             for split, listed in names.items()
         }
-        listings = {split: listing(known) for split, known in pairs.items()}
-        notes = [
-            f"voc: {split} lists {len(listed)} images, the official release {OFFICIAL[split]}"
-            for split, listed in names.items()
-            if len(listed) != OFFICIAL[split]
-        ]
+        train = listings["train"].pairs
         besides = _Besides(tree, frozenset(names["train"] + names["val"]))
         aug, benchmark = _aug_folder(source_dir), source_dir / "benchmark.tgz"
         if aug is not None:
-            more = besides.in_folder(aug)
-            listings["train_aug"] = listing(pairs["train"] + more)
-            if len(pairs["train"] + more) != OFFICIAL["train_aug"]:
-                notes.append(
-                    f"voc: train_aug has {len(pairs['train'] + more)} images, usually it has "
-                    f"{OFFICIAL['train_aug']}"
-                )
+            listings["train_aug"] = Listing(train + besides.in_folder(aug))
         elif benchmark.is_file():
             listings["train_aug"] = Listing(
-                _Chain(pairs["train"], besides, benchmark),
-                None,
-                [listings["train"].recipe, files.gzip_checksum(benchmark)],
+                _Chain(train, besides, benchmark), recipe=files.gzip_checksum(benchmark)
             )
-        super().__init__(VOC, prepared_dir, listings, {}, skip_bad=skip_bad, notes=notes)
+        notes = count_notes(self.name, listings, OFFICIAL)
+        super().__init__(
+            VOC, prepared_dir, source_dir, listings, {}, skip_bad=skip_bad, notes=notes
+        )
 
     def read(self, pair: Pair) -> Example:
         encoded, image = images.read_8bit(pair.image)
@@ -130,6 +114,11 @@ def _names(source_dir: Path, tree: dict[str, File], split: str) -> list[str]:
     if path not in tree:
         raise UserError(f"{source_dir}: VOC2012/{path} is missing: unpack or download VOC again")
     return tree[path].read().decode("utf-8", "replace").split()
+
+
+def _pair(tree: dict[str, File], name: str) -> Pair:
+    label = _member(tree, f"SegmentationClass/{name}.png", "label")
+    return Pair(name, _image(tree, name), label)
 
 
 def _member(tree: dict[str, File], name: str, kind: str) -> File:
@@ -177,7 +166,8 @@ class _Besides(NamedTuple):
             raise UserError(f"{path} holds no labels dataset/cls/*.mat: download it again")
 
 
-class _Chain(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Chain:
     """``train`` and then what SBD adds, as often as it is iterated."""
 
     train: list[Pair]

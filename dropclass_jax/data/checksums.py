@@ -1,0 +1,75 @@
+"""The checksums of a source's files, each computed once.
+
+A set is known by the content of its files, not by their names and times: a copy on another machine
+is the same set, and an edit that leaves a file's size makes another. So that not every start reads
+the whole source, a checksum is remembered with the file's size and time of change (the one that no
+program can set), as git does in its index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dropclass_jax.data.files import File
+from dropclass_jax.data.ordered import ordered_map, progress
+from dropclass_jax.errors import UserError
+
+
+def memory_of(prepared_dir: Path, source_dir: Path) -> Path:
+    """Where the checksums of a source are remembered."""
+    name = hashlib.sha256(os.path.abspath(source_dir).encode()).hexdigest()[:16]
+    return prepared_dir / "checksums" / f"{name}.json"
+
+
+def checksums(files: Sequence[File], memory: Path) -> list[int | None]:
+    """The CRC-32 of each file, in order; None for one that cannot be read.
+
+    Args:
+      files: of one source.
+      memory: a JSON file that remembers them; written if there is something new to remember, and
+        done without where it cannot be.
+    """
+    known = _read(memory)
+    found = list(progress(ordered_map(lambda f: _checksum(f, known), files), "files", len(files)))
+    fresh = {
+        file.where: [file.size, file.changed, crc]
+        for file, crc in zip(files, found, strict=True)
+        if file.changed is not None and crc is not None
+    }
+    if not fresh.items() <= known.items():
+        _write(memory, {**known, **fresh})
+    return found
+
+
+def _checksum(file: File, known: Mapping[str, list[int]]) -> int | None:
+    size, changed, crc = known.get(file.where, (None, None, None))
+    if file.changed is not None and [size, changed] == [file.size, file.changed]:
+        return crc
+    try:
+        return file.checksum()
+    except UserError:  # reading it for the set will say so
+        return None
+
+
+def _read(memory: Path) -> dict[str, list[int]]:
+    try:
+        return json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(memory: Path, content: Mapping[str, list[int]]) -> None:
+    """Whole or not at all, whoever else writes it."""
+    temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content))
+        temporary.replace(memory)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
