@@ -14,6 +14,11 @@ def get_config() -> ConfigDict:
                 "train_split": "train",  # 'train_aug' of voc
                 "prepared_dir": "",  # where ArrayRecord files go; '' for the user's cache
                 "num_threads": 2,  # that decode and augment
+                "cache_gib": 1.0,  # memory for decoded images; changes nothing but the speed
+                "sampling": {
+                    "class_uniform": 0.0,  # share of examples: draw a class, then an image of it
+                    "class_crop": True,  # and crop where the class is
+                },
                 "options": {},  # of the data set's builder
             },
             "augment": {
@@ -21,6 +26,10 @@ def get_config() -> ConfigDict:
                 "scale": (0.5, 2.1),  # range of the random scale
                 "scale_step": 0.1,
                 "flip": True,
+                # Usual values: brightness 32, contrast 0.5, saturation 0.5, hue 18; 0 is off.
+                "jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0},
+                "rare_crop": 0.0,  # probability: crop over a class, a rare one more often
+                "cat_max_ratio": 1.0,  # crop again while one class fills more than this
             },
             "model": {
                 "name": "hrnet_w18_small_v1",  # see dropclass_jax.models
@@ -49,7 +58,9 @@ def get_config() -> ConfigDict:
                 "stop_importance_gradient": False,
             },
             "loss": {
-                "class_weights": "none",  # 'none' or 'dataset'
+                # 'none', 'dataset', 'inverse', 'median_frequency', 'effective_number' or the JSON
+                # file that `python -m dropclass_jax.data stats` writes
+                "class_weights": "none",
                 "auxiliary": 0.5,  # weight of the auxiliary classifier's, where there is one
             },
             "optim": {

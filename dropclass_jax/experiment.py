@@ -6,7 +6,9 @@ Nothing below this file and the commands reads a config object.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +19,10 @@ import optax
 from ml_collections import ConfigDict
 
 from dropclass_jax import data, guard, models, optimizers, parallel, schedules, step
+from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
 
 
@@ -107,6 +113,47 @@ def _model(config: ConfigDict, num_classes: int) -> nn.Module:
         axis_name=parallel.AXIS,
         importance=config.dropclass.importance,
         stop_importance_gradient=config.dropclass.stop_importance_gradient,
+    )
+
+
+def train_batches(
+    config: ConfigDict,
+    dataset: data.Dataset,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The config's training batches, one process's part: see ``pipeline.train_iterator``.
+
+    Raises:
+      UserError: a value of ``augment`` or ``data`` that is out of range.
+    """
+    source, settings = dataset.splits["train"], config.augment
+    if config.data.cache_gib < 0:
+        raise UserError(f"config.data.cache_gib is 0 or more, not {config.data.cache_gib!r}")
+    return pipeline.train_iterator(
+        source,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        augmentation=Augmentation(
+            crop=tuple(settings.crop),
+            scales=transforms.scales(settings.scale, settings.scale_step),
+            flip=settings.flip,
+            jitter=JitterRange(**settings.jitter),
+            crop_rule=CropRule(
+                settings.rare_crop,
+                crops.inverse_odds(dataset.class_pixels["train"]),
+                settings.cat_max_ratio,
+            ),
+        ),
+        sampler=sampling.class_uniform(
+            source.class_pixels, config.data.sampling.class_uniform, config.data.sampling.class_crop
+        ),
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        num_threads=config.data.num_threads,
+        cache_bytes=int(config.data.cache_gib * 2**30),
     )
 
 
@@ -206,18 +253,26 @@ def _head_options(config: ConfigDict) -> dict[str, Any]:
 
 
 def _class_weights(config: ConfigDict, dataset: data.Dataset) -> jax.Array | None:
-    if config.loss.class_weights == "none":
+    rule = config.loss.class_weights
+    if rule == "none":
         return None
-    if config.loss.class_weights != "dataset":
+    if rule == "dataset":
+        weights = dataset.info.class_weights
+        if weights is None:
+            raise UserError(
+                f"data set {dataset.info.name} has no customary class weights; "
+                f"use --config.loss.class_weights=one of none, {', '.join(class_weights.RULES)}"
+            )
+    elif rule in class_weights.RULES:
+        weights = class_weights.RULES[rule](dataset.splits["train"].class_pixels)
+    elif rule.endswith(".json"):
+        weights = class_weights.read(Path(rule), dataset.info.classes)
+    else:
+        known = ("none", "dataset", *class_weights.RULES)
         raise UserError(
-            f"config.loss.class_weights is 'none' or 'dataset', not {config.loss.class_weights!r}"
+            f"config.loss.class_weights is {_one_of(known)} or a .json file, not {rule!r}"
         )
-    if dataset.info.class_weights is None:
-        raise UserError(
-            f"data set {dataset.info.name} has no customary class weights; "
-            "use --config.loss.class_weights=none"
-        )
-    return jnp.asarray(dataset.info.class_weights, jnp.float32)
+    return jnp.asarray(weights, jnp.float32)
 
 
 def _dtype(name: str) -> Any:

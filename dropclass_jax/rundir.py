@@ -16,7 +16,10 @@ from dropclass_jax import command, experiment
 from dropclass_jax.errors import UserError
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
-_FREE = ("data.dir", "data.prepared_dir", "data.num_threads", "eval.", "checkpoint.", "log_every")
+_FREE = (
+    *("data.dir", "data.prepared_dir", "data.num_threads", "data.cache_gib"),
+    *("eval.", "checkpoint.", "log_every"),
+)
 
 
 def claim(workdir: Path, config: ConfigDict, fingerprint: str, classes: Sequence[str] = ()) -> None:

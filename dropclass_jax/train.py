@@ -32,7 +32,6 @@ from dropclass_jax import (
     state,
     weights,
 )
-from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained
 from dropclass_jax.progress import Progress
@@ -63,15 +62,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     for split in ("train", *config.eval.splits):
         evaluate.check_split(dataset, split)
     train_batches = partial(
-        pipeline.train_iterator,
-        dataset.splits["train"],
-        seed=config.seed,
-        batch_size=config.batch_size,
-        crop=config.augment.crop,
-        scale_range=config.augment.scale,
-        scale_step=config.augment.scale_step,
-        flip=config.augment.flip,
-        num_threads=config.data.num_threads,
+        experiment.train_batches,
+        config,
+        dataset,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )

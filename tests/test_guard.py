@@ -90,7 +90,7 @@ def poisoned(monkeypatch):
 def test_a_run_stops_at_the_very_step_with_its_batch(config, tmp_path, poisoned):
     poisoned(3)
     ids = []
-    iterate = train.pipeline.train_iterator
+    iterate = train.experiment.train_batches
 
     def watched(*args, **kwargs):
         for batch in iterate(*args, **kwargs):
@@ -98,7 +98,7 @@ def test_a_run_stops_at_the_very_step_with_its_batch(config, tmp_path, poisoned)
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.pipeline, "train_iterator", watched)
+        patch.setattr(train.experiment, "train_batches", watched)
         with pytest.raises(UserError) as error:
             train.train(config, tmp_path / "run")
     message = str(error.value)

@@ -160,17 +160,3 @@ def test_no_option_changes_what_another_draws():
     assert draw(flip=False) == draw()._replace(flip=False)
     assert draw(crop=(80, 8)).left == draw().left
     assert draw(crop=(80, 8)).flip == draw().flip
-
-
-def test_augment_shows_one_view_and_keeps_the_rest():
-    image, label = picture(20, 30)
-    element = {"image": image, "label": label, "id": "a"}
-    options = {"crop": (16, 16), "scales": RECIPE}
-    got = transforms.augment(element, np.random.default_rng(3), **options)
-    view = transforms.draw_view(np.random.default_rng(3), (20, 30), **options)
-    np.testing.assert_array_equal(got["image"], transforms.view_image(image, view))
-    np.testing.assert_array_equal(got["label"], transforms.view_label(label, view))
-    assert got["id"] == "a"
-    assert (got["image"].dtype, got["image"].shape) == (np.uint8, (16, 16, 3))
-    assert (got["label"].dtype, got["label"].shape) == (np.uint8, (16, 16))
-    assert element["image"] is image

@@ -17,19 +17,13 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from dropclass_jax import data
+from dropclass_jax.data.arguments import Parser
 from dropclass_jax.errors import UserError
 
 Loader = Callable[[], data.Dataset]
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, as every command here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the options")
 
 
 def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -87,7 +81,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The command, the keyword arguments of ``data.load`` as ``dataset``, and what is left."""
     # A command of another module explains itself: only without one, or with ours, --help is ours.
     explains_itself = bool(argv) and argv[0] in ("stats", "show", "bench")
-    parser = _Parser(
+    parser = Parser(
         prog="python -m dropclass_jax.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

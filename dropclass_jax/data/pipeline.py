@@ -11,26 +11,17 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 import numpy as np
 
-from dropclass_jax.data import transforms
+from dropclass_jax.data import allocator, augment, sampling
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.cache import CachedSource, Source
+from dropclass_jax.data.sampling import Sampler
+from dropclass_jax.data.transforms import IGNORE_LABEL
 from dropclass_jax.errors import UserError
-
-IGNORE_LABEL = transforms.IGNORE_LABEL
-
-
-class Source(Protocol):
-    """Random access to examples: ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W], ``id`` str.
-
-    ``shapes``, int64 [N, 2], is optional: heights and widths, where they are known without reading.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
 
 
 def train_iterator(
@@ -38,15 +29,14 @@ def train_iterator(
     *,
     seed: int,
     batch_size: int,
-    crop: tuple[int, int],
-    scale_range: tuple[float, float] = (0.5, 2.1),
-    scale_step: float = 0.1,
-    flip: bool = True,
+    augmentation: Augmentation,
+    sampler: Sampler = sampling.AS_THEY_COME,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int | None = None,
     prefetch: int = 2,
+    cache_bytes: int = 0,
 ) -> grain.DatasetIterator:
     """Augmented batches without end, each epoch in its own order.
 
@@ -54,19 +44,21 @@ def train_iterator(
     cut into batches as it comes: a batch may hold the end of one epoch and the start of the next.
     To continue it exactly, anywhere and in any number of processes, start at a later step.
 
+    In memory at once are the batches made ahead and those being made (``check_memory``), one
+    decoded image a thread, and ``cache_bytes``.
+
     Args:
       source: the split to train on.
-      seed: decides order and augmentation, together with the step; 0..2**32 - 1.
+      seed: decides order, sampling and augmentation, together with the step; 0..2**32 - 1.
       batch_size: examples in a global batch, over all processes.
-      crop: height h and width w of the examples.
-      scale_range: lowest and highest scale of the random scaling.
-      scale_step: distance between scales.
-      flip: mirror half of the examples.
+      augmentation: what may happen to an example; its crop h, w is the examples' size.
+      sampler: which examples are drawn by class instead of as they come.
       start_step: how many global batches to pass over; nothing is read for it.
       process_index: which process this is.
       process_count: how many processes share the global batch of B; each gets b = B / count.
       num_threads: threads that make batches, one batch each; default: one a core, at most 16.
       prefetch: batches made ahead; at least one a thread.
+      cache_bytes: keep decoded images in memory up to this size; changes nothing but the speed.
 
     Returns:
       An iterator of ``image`` uint8 [b, h, w, 3], ``label`` uint8 [b, h, w] and ``id`` str [b].
@@ -77,23 +69,47 @@ def train_iterator(
     local = _local_batch_size(batch_size, process_count)
     if len(source) == 0:
         raise UserError("the training split holds no images")
-    if min(crop) < 1:
-        raise UserError(f"crop {tuple(crop)}: want a height and a width above 0")
+    augment.check(augmentation)
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: want 0..{2**32 - 1}")
     options = _read_options(num_threads, prefetch)
-    check_memory(local, crop, _batches_in_memory(options))
-    augment = functools.partial(
-        transforms.augment,
-        crop=tuple(crop),
-        scales=transforms.scales(scale_range, scale_step),
-        flip=flip,
+    if hasattr(source, "shapes"):
+        cache_bytes = min(cache_bytes, decoded_bytes(source.shapes))
+    check_memory(
+        local, augmentation.crop, batches_in_memory(options.num_threads, prefetch), cache_bytes
     )
-    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    if cache_bytes:
+        source = CachedSource(source, cache_bytes)
+    example = functools.partial(
+        train_example, source=source, sampler=sampler, augmentation=augmentation
+    )
+    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # An endless stream has no remainder; without saying so its length in batches of 1 overflows.
-    batches = examples.random_map(augment).batch(local, drop_remainder=True, batch_fn=stack)
+    batches = indices.random_map(example).batch(local, drop_remainder=True, batch_fn=stack)
     first = start_step * process_count + process_index
     return iter(batches[first::process_count].to_iter_dataset(options))
+
+
+def train_example(
+    index: int,
+    rng: np.random.Generator,
+    *,
+    source: Source,
+    sampler: Sampler,
+    augmentation: Augmentation,
+) -> dict[str, Any]:
+    """One example of the stream: ``image`` uint8 [h, w, 3], ``label`` uint8 [h, w], ``id``.
+
+    Args:
+      index: the example of the source that comes at this position.
+      rng: the position's own; the only source of randomness.
+      source: the split to train on.
+      sampler: whether another example is drawn instead.
+      augmentation: what may happen to it.
+    """
+    draws = augment.draw(rng, augmentation)
+    index, focus = sampling.choose(sampler, index, rng.random(sampling.VARIATES))
+    return augment.apply(source[index], draws, augmentation, focus)
 
 
 def eval_iterator(
@@ -131,7 +147,7 @@ def eval_iterator(
     local = _local_batch_size(batch_size, process_count)
     shape = largest_shape(source)
     options = _read_options(num_threads, prefetch)
-    check_memory(local, shape, _batches_in_memory(options))
+    check_memory(local, shape, batches_in_memory(options.num_threads, prefetch))
     num_batches = -(-len(source) // batch_size)
     pad = functools.partial(_padded_example, source=source, shape=shape)
     examples = grain.MapDataset.range(num_batches * batch_size).map(pad)
@@ -181,14 +197,16 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 
 
 def _read_options(num_threads: int | None, prefetch: int) -> grain.ReadOptions:
+    allocator.keep_freed_memory()
     if num_threads is None:
         num_threads = min(len(os.sched_getaffinity(0)), 16)
     return grain.ReadOptions(num_threads, max(prefetch, num_threads))
 
 
-def _batches_in_memory(options: grain.ReadOptions) -> int:
+def batches_in_memory(num_threads: int, prefetch: int = 2) -> int:
+    """How many batches there are at once, at most."""
     # Those made ahead, the single examples of those being made, and the one that is trained on.
-    return options.prefetch_buffer_size + options.num_threads + 1
+    return max(prefetch, num_threads) + num_threads + 1
 
 
 def machine_memory() -> int:
@@ -196,8 +214,22 @@ def machine_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def decoded_bytes(shapes: np.ndarray) -> int:
+    """Bytes of decoded images of these heights and widths, [..., 2]: three channels and a label."""
+    return 4 * int(np.prod(shapes, axis=-1, dtype=np.int64).sum())
+
+
+def batch_bytes(batch_size: int, shape: tuple[int, int], batches: int) -> int:
+    """Bytes of some batches of uint8: three channels and the label."""
+    return batch_size * batches * decoded_bytes(np.array(shape))
+
+
 def check_memory(
-    batch_size: int, shape: tuple[int, int], batches: int, memory: int | None = None
+    batch_size: int,
+    shape: tuple[int, int],
+    batches: int,
+    cache_bytes: int = 0,
+    memory: int | None = None,
 ) -> None:
     """Refuse batches that cannot fit, before the first is made.
 
@@ -205,16 +237,18 @@ def check_memory(
       batch_size: examples in a batch of this process.
       shape: height and width of an example.
       batches: batches that are in memory at once.
+      cache_bytes: what decoded images may take besides.
       memory: bytes to fit into; default: all that the machine has.
 
     Raises:
       UserError: names the sizes, what they need and what there is.
     """
     memory = machine_memory() if memory is None else memory
-    needed = batch_size * shape[0] * shape[1] * 4 * batches  # three channels and the label, uint8
+    needed = batch_bytes(batch_size, shape, batches) + cache_bytes
     if needed > memory:
+        cache = f" and a cache of {cache_bytes / 2**30:.1f} GiB" if cache_bytes else ""
         raise UserError(
-            f"{batches} batches of {batch_size} images of {shape[0]}x{shape[1]} need "
+            f"{batches} batches of {batch_size} images of {shape[0]}x{shape[1]}{cache} need "
             f"{needed / 2**30:.1f} GiB, but there is {memory / 2**30:.1f} GiB of memory: "
-            "lower the crop, the batch size or the threads"
+            f"lower the crop, the batch size{', the cache' if cache_bytes else ''} or the threads"
         )

@@ -12,7 +12,7 @@ Scales are exact fractions, so that the geometry has no rounding in it. The reci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ import numpy as np
 from dropclass_jax.errors import UserError
 
 IGNORE_LABEL = 255
+VIEW_VARIATES = 4
 
 
 class View(NamedTuple):
@@ -70,31 +71,46 @@ def nearest(length: int, scale: Fraction, start: int, stop: int) -> np.ndarray:
     return np.minimum(centres, length - 1)
 
 
-def draw_view(
-    rng: np.random.Generator,
+def draw_view(rng: np.random.Generator, shape: tuple[int, int], **options: Any) -> View:
+    """Draw a scale, then a window uniformly inside it, then a flip.
+
+    Args:
+      rng: the only source of randomness.
+      shape: height and width of the source image.
+      **options: of ``view_of``.
+    """
+    return view_of(rng.random(VIEW_VARIATES), shape, **options)
+
+
+def view_of(
+    variates: Sequence[float],
     shape: tuple[int, int],
     *,
     crop: tuple[int, int],
     scales: tuple[Fraction, ...],
     flip: bool = True,
 ) -> View:
-    """Draw a scale, then a window of ``crop`` (height, width) uniformly inside it, then a flip.
-
-    Takes four variates whatever it is asked for, so that no option changes what another draws.
+    """The view that four uniform variates stand for; no option changes what another makes of them.
 
     Args:
-      rng: the only source of randomness.
+      variates: of the scale, the top, the left and the flip, each in [0, 1).
       shape: height and width of the source image.
       crop: height and width of the window; larger than the scaled image means padding.
       scales: the scales to draw from.
       flip: mirror half of the views.
     """
-    which, down, right, mirror = rng.random(4)
+    which, down, right, mirror = variates
     scale = scales[int(which * len(scales))]
     height, width = (scaled_length(n, scale) for n in shape)
     top = int(down * (max(height - crop[0], 0) + 1))
     left = int(right * (max(width - crop[1], 0) + 1))
     return View(scale, top, left, *crop, flip and bool(mirror < 0.5))
+
+
+def visible(view: View, shape: tuple[int, int]) -> tuple[int, int]:
+    """How many rows and columns of a view show an image of ``shape``; the others are padding."""
+    height, width = (scaled_length(n, view.scale) for n in shape)
+    return min(view.height, height - view.top), min(view.width, width - view.left)
 
 
 def _source_span(start: int, stop: int, length: int, scale: Fraction) -> tuple[int, int, int]:
@@ -110,74 +126,68 @@ def _source_span(start: int, stop: int, length: int, scale: Fraction) -> tuple[i
     return first * p, min(last * p, length), start - first * q
 
 
-def view_image(image: np.ndarray, view: View) -> np.ndarray:
-    """Resample one view bilinearly, without antialiasing; padding is 0.
+def resample_image(image: np.ndarray, view: View) -> np.ndarray:
+    """The part of one view that shows the image, bilinearly, without antialiasing or mirroring.
 
     Args:
       image: uint8 [H, W, 3].
       view: what to show.
 
     Returns:
-      uint8 [view.height, view.width, 3].
+      uint8 [h, w, 3], at most the view's height and width; perhaps a slice of ``image``.
     """
     height, width = image.shape[:2]
-    rows = min(view.height, scaled_length(height, view.scale) - view.top)
-    cols = min(view.width, scaled_length(width, view.scale) - view.left)
+    rows, cols = visible(view, (height, width))
     y0, y1, top = _source_span(view.top, view.top + rows, height, view.scale)
     x0, x1, left = _source_span(view.left, view.left + cols, width, view.scale)
     factor = float(view.scale)
     window = image[y0:y1, x0:x1]
     if factor != 1:
         window = cv2.resize(window, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    out = np.zeros((view.height, view.width, 3), np.uint8)
-    out[:rows, :cols] = window[top : top + rows, left : left + cols]
-    return cv2.flip(out, 1) if view.flip else out
+    return window[top : top + rows, left : left + cols]
 
 
-def view_label(label: np.ndarray, view: View, ignore_label: int = IGNORE_LABEL) -> np.ndarray:
-    """Resample one view by nearest neighbour; padding is ``ignore_label``.
+def resample_label(label: np.ndarray, view: View) -> np.ndarray:
+    """The part of one view that shows the label, by nearest neighbour, without mirroring.
 
     Args:
       label: uint8 [H, W].
       view: what to show.
-      ignore_label: the value of padding.
 
     Returns:
-      uint8 [view.height, view.width].
+      uint8 [h, w], at most the view's height and width.
     """
     height, width = label.shape
-    rows = min(view.height, scaled_length(height, view.scale) - view.top)
-    cols = min(view.width, scaled_length(width, view.scale) - view.left)
+    rows, cols = visible(view, (height, width))
     y = nearest(height, view.scale, view.top, view.top + rows)
     x = nearest(width, view.scale, view.left, view.left + cols)
-    out = np.full((view.height, view.width), ignore_label, np.uint8)
-    out[:rows, :cols] = label[y][:, x]
-    return cv2.flip(out, 1) if view.flip else out
+    # Rows, then columns: a fifth of the time of one index of both.
+    return label[y].take(x, axis=1)
 
 
-def augment(
-    element: Mapping[str, Any],
-    rng: np.random.Generator,
-    *,
-    crop: tuple[int, int],
-    scales: tuple[Fraction, ...],
-    flip: bool = True,
-) -> dict[str, Any]:
-    """One random view of an example's image and label; its other entries stay.
+def frame(window: np.ndarray, view: View, fill: int) -> np.ndarray:
+    """Pad what a view shows to the view's size, on the right and below, and mirror it.
 
     Args:
-      element: ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W] and whatever else.
-      rng: the only source of randomness.
-      crop: height h and width w of the result.
-      scales: the scales to draw from.
-      flip: mirror half of the views.
+      window: uint8 [h, w] or [h, w, 3], from ``resample_image`` or ``resample_label``.
+      view: gives the size.
+      fill: the value of padding.
 
     Returns:
-      The element with ``image`` uint8 [h, w, 3] and ``label`` uint8 [h, w].
+      uint8 [view.height, view.width] or [view.height, view.width, 3].
     """
-    view = draw_view(rng, element["label"].shape, crop=crop, scales=scales, flip=flip)
-    return {
-        **element,
-        "image": view_image(element["image"], view),
-        "label": view_label(element["label"], view),
-    }
+    down, right = view.height - window.shape[0], view.width - window.shape[1]
+    if down or right:
+        color = (fill,) * 3
+        window = cv2.copyMakeBorder(window, 0, down, 0, right, cv2.BORDER_CONSTANT, value=color)
+    return cv2.flip(window, 1) if view.flip else window
+
+
+def view_image(image: np.ndarray, view: View) -> np.ndarray:
+    """One view of an image, uint8 [H, W, 3] to [view.height, view.width, 3]; padding is 0."""
+    return frame(resample_image(image, view), view, 0)
+
+
+def view_label(label: np.ndarray, view: View, ignore_label: int = IGNORE_LABEL) -> np.ndarray:
+    """One view of a label, uint8 [H, W] to [view.height, view.width]; padding is ignored."""
+    return frame(resample_label(label, view), view, ignore_label)

@@ -70,6 +70,19 @@ def hatch(picture: np.ndarray, mask: np.ndarray, period: int) -> np.ndarray:
     return np.where(mask[..., None], stripes[..., None], picture).astype(np.uint8)
 
 
+def legend_entries(values: np.ndarray, classes: Classes, ignore_label: int = 255) -> list[Patch]:
+    """A legend's patches for some label values, in their order, the ignored one last."""
+    entries = [
+        Patch(facecolor=np.array(about["color"]) / 255, edgecolor=GRID, label=about["name"])
+        for about in (classes[k] for k in values if k != ignore_label)
+    ]
+    if ignore_label in values:
+        entries.append(
+            Patch(facecolor="black", edgecolor="#9a9a9a", hatch="////", label="ignored (no label)")
+        )
+    return entries
+
+
 def sample_grid(
     samples: Sequence[Mapping[str, Any]], classes: Classes, title: str, ignore_label: int = 255
 ) -> Figure:
@@ -86,15 +99,7 @@ def sample_grid(
     shown = np.unique(
         np.concatenate([np.unique(s[key]) for s in samples for key in ("label", "prediction")])
     )
-    entries = [
-        Patch(facecolor=np.array(colors[k]) / 255, edgecolor=GRID, label=classes[k]["name"])
-        for k in shown
-        if k != ignore_label
-    ]
-    if ignore_label in shown:
-        entries.append(
-            Patch(facecolor="black", edgecolor="#9a9a9a", hatch="////", label="ignored (no label)")
-        )
+    entries = legend_entries(shown, classes, ignore_label)
     columns = 6
     width = 10.4
     legend_height = 0.24 * -(-len(entries) // columns) + 0.2

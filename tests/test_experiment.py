@@ -1,0 +1,136 @@
+"""From a config to the values that data and loss take."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dropclass_jax import experiment
+from dropclass_jax.command import load_config
+from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.photometric import JitterRange
+from dropclass_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    config = load_config("configs/streets.py")
+    config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
+    config.data.options.update(train=8, val=1, val_out=1, height=32, width=64)
+    config.augment.crop = (24, 40)
+    return config
+
+
+@pytest.fixture(scope="module")
+def dataset(config):
+    return experiment.load_data(config)
+
+
+def changed(config, values):
+    copy = config.copy_and_resolve_references()
+    copy.update_from_flattened_dict(values)
+    return copy
+
+
+def test_every_option_of_the_batches_arrives(config, dataset):
+    values = {
+        "seed": 7,
+        "data.sampling.class_uniform": 0.5,
+        "data.sampling.class_crop": False,
+        "augment.scale": (0.75, 1.25),
+        "augment.scale_step": 0.25,
+        "augment.flip": False,
+        "augment.jitter.brightness": 10.0,
+        "augment.jitter.contrast": 0.2,
+        "augment.jitter.saturation": 0.3,
+        "augment.jitter.hue": 4,
+        "augment.rare_crop": 0.5,
+        "augment.cat_max_ratio": 0.7,
+    }
+    config = changed(config, values)
+    got = experiment.train_batches(config, dataset, process_index=1, process_count=2)
+    source = dataset.splits["train"]
+    expected = pipeline.train_iterator(
+        source,
+        seed=7,
+        batch_size=8,
+        augmentation=Augmentation(
+            crop=(24, 40),
+            scales=transforms.scales((0.75, 1.25), 0.25),
+            flip=False,
+            jitter=JitterRange(10.0, 0.2, 0.3, 4),
+            crop_rule=CropRule(0.5, crops.inverse_odds(dataset.class_pixels["train"]), 0.7),
+        ),
+        sampler=sampling.class_uniform(source.class_pixels, 0.5, crop=False),
+        process_index=1,
+        process_count=2,
+    )
+    for batch, other in itertools.islice(zip(got, expected, strict=True), 6):
+        assert batch["image"].shape == (4, 24, 40, 3)
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], other[key])
+
+
+def test_the_defaults_are_scale_crop_and_flip_alone(config, dataset):
+    got = experiment.train_batches(config, dataset)
+    expected = pipeline.train_iterator(
+        dataset.splits["train"],
+        seed=0,
+        batch_size=8,
+        augmentation=Augmentation((24, 40), transforms.scales((0.5, 2.1), 0.1)),
+    )
+    for batch, other in itertools.islice(zip(got, expected, strict=True), 3):
+        np.testing.assert_array_equal(batch["image"], other["image"])
+
+
+@pytest.mark.parametrize("rule", class_weights.RULES)
+def test_class_weights_by_rule_and_by_file_agree(config, dataset, rule, tmp_path):
+    expected = class_weights.RULES[rule](dataset.splits["train"].class_pixels)
+    path = tmp_path / "weights.json"
+    class_weights.write(path, dataset.info.classes, expected)
+    for value in (rule, str(path)):
+        settings = changed(config, {"loss.class_weights": value})
+        built = experiment.build(settings, dataset)
+        got = built.train_step.keywords["class_weights"]
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_no_class_weights(config, dataset):
+    assert experiment.build(config, dataset).train_step.keywords["class_weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "loss.class_weights",
+            "inverted",
+            "is one of 'none', .*'effective_number' or a .json file",
+        ),
+        ("loss.class_weights", "dataset", "no customary class weights; .*median_frequency"),
+        ("loss.class_weights", "gone.json", "gone.json cannot be read"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, message):
+    with pytest.raises(UserError, match=message):
+        experiment.build(changed(config, {key: value}), dataset)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("augment.jitter.hue", 100, "jitter hue 100"),
+        ("augment.rare_crop", 1.5, "rare_crop 1.5"),
+        ("augment.cat_max_ratio", 0.0, "cat_max_ratio 0.0"),
+        ("augment.scale_step", 0.0, "scale_range"),
+        ("data.sampling.class_uniform", -1.0, "class_uniform -1.0"),
+        ("data.cache_gib", -1.0, "data.cache_gib is 0 or more, not -1.0"),
+    ],
+)
+def test_batches_that_cannot_be_made_are_refused(config, dataset, key, value, message):
+    with pytest.raises(UserError, match=message):
+        experiment.train_batches(changed(config, {key: value}), dataset)
