@@ -2,13 +2,15 @@
 # shellcheck shell=bash
 exec 3>&1 # what is printed gets out of $(...) here
 
+escape="s/'/'\\\\''/g" # not within $(...): the bash of macOS would count the quotes
+
 # One line that a shell reads back as the same words.
 quoted() {
   local word line=''
   for word in "$@"; do
     case $word in
       '' | *[!A-Za-z0-9_./:=,@%+-]*)
-        word="'$(printf '%s' "$word" | sed "s/'/'\\\\''/g")'"
+        word="'$(printf '%s' "$word" | sed "$escape")'"
         ;;
     esac
     line="$line${line:+ }$word"

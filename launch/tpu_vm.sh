@@ -37,6 +37,7 @@ cd "$(dirname "$0")/.."
 archive=build/dropclass_jax.tar.gz
 packed=(README.md LICENSE pyproject.toml requirements.txt configs dropclass_jax launch)
 supervise='bash launch/supervise.sh'
+record=../dropclass_jax.run # of supervise.sh on each worker, its log for one
 # shellcheck source=launch/dry_run.sh
 source launch/dry_run.sh
 
@@ -161,14 +162,14 @@ deploy() {
 }
 
 start() {
-  remote all "$supervise stop ../run && $supervise start ../run .venv/bin/python\
+  remote all "$supervise stop $record && $supervise start $record .venv/bin/python\
  -m dropclass_jax.train --distributed $(quoted "$@")"
 }
 
 # One word for all workers: none, running, done, mistake, stopped, crashed or unreachable.
 run_state() {
   local lines
-  lines=$(ask "$assumed_run" remote all "$supervise status ../run" 2>"$errors") || lines=''
+  lines=$(ask "$assumed_run" remote all "$supervise status $record" 2>"$errors") || lines=''
   if [ -z "$lines" ]; then
     echo unreachable
   elif grep -qx 'exited 2' <<<"$lines"; then
@@ -186,7 +187,7 @@ run_state() {
   fi
 }
 
-last_words() { remote all "tail -n 3 ../run/log | sed \"s/^/\$(hostname): /\"" || true; }
+last_words() { remote all "tail -n 3 $record/log | sed \"s/^/\$(hostname): /\"" || true; }
 
 # --- the commands ------------------------------------------------------------
 
@@ -200,7 +201,7 @@ up() {
 watch() {
   local lost=0 now
   while :; do
-    remote 0 "$supervise logs ../run" || true # that is ssh's exit code as often as the run's
+    remote 0 "$supervise logs $record" || true # that is ssh's exit code as often as the run's
     outcome=$(run_state)
     case $outcome in
       running) lost=0 ;;
@@ -270,7 +271,7 @@ status() {
   now=$(state)
   say "$name in $zone: ${now:-not there}"
   if [ "$now" = READY ]; then
-    remote all "echo \"\$(hostname): \$($supervise status ../run)\""
+    remote all "echo \"\$(hostname): \$($supervise status $record)\""
   fi
 }
 
@@ -288,6 +289,11 @@ check_arguments() {
   case $config in
     configs/*) ;;
     *) fail "$config is not copied to the workers: put it into configs/" ;;
+  esac
+  case $workdir in
+    *://*) fail "--workdir=$workdir: mount the bucket (--setup), and name the path it is mounted at" ;;
+    /*) ;;
+    *) say "--workdir=$workdir lies on the VM's own disk, and goes with it" ;;
   esac
 }
 
@@ -360,7 +366,7 @@ case $command in status | logs | stop | down) assumed_vm=READY assumed_request=A
 
 trap 'say "the run goes on: bash launch/tpu_vm.sh logs|stop --name=$name"; exit 130' INT
 case $command in
-  logs) remote "$worker" "$supervise logs ../run" ;;
-  stop) remote all "$supervise stop ../run" ;;
+  logs) remote "$worker" "$supervise logs $record" ;;
+  stop) remote all "$supervise stop $record" ;;
   *) "$command" "$@" ;;
 esac

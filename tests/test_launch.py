@@ -329,6 +329,7 @@ def test_the_workers_get_the_working_tree_as_it_is(world):
         (RUN, ["--config", "--workdir"]),
         ([*RUN, "--", "--config=configs/no.py", "--workdir=r"], ["no.py"]),
         ([*RUN, "--", "--config=README.md", "--workdir=r"], ["configs/"]),
+        ([*RUN, "--", "--config=configs/base.py", "--workdir=gs://b/r"], ["gs://b/r", "mount"]),
     ],
 )
 def test_mistakes_cost_nothing(world, arguments, words):
