@@ -41,7 +41,7 @@ record=../dropclass_jax.run # of supervise.sh on each worker, its log for one
 # shellcheck source=launch/dry_run.sh
 source launch/dry_run.sh
 
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' "$0"; }
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' launch/tpu_vm.sh; }
 
 say() { [ -n "$dry_run" ] || echo "tpu_vm: $*" >&2; }
 

@@ -85,7 +85,7 @@ class World:
 
     def run(self, script, *arguments, **env):
         process = self.start(script, *arguments, **env)
-        process.stdout, process.stderr = process.communicate(timeout=60)
+        process.stdout, process.stderr = process.communicate(timeout=120)
         return process
 
     def wait_for_start(self, count=1):
@@ -129,8 +129,10 @@ def test_shellcheck():
 
 
 @pytest.mark.parametrize("script", ["multi_gpu.sh", "slurm.sbatch", "supervise.sh", "tpu_vm.sh"])
-def test_help_is_the_text_at_the_top(world, script):
-    result = world.run(script, "--help")
+def test_help_is_the_text_at_the_top(script):
+    result = subprocess.run(
+        ["bash", script, "--help"], cwd=ROOT / "launch", capture_output=True, text=True
+    )
     assert result.returncode == 0
     top = (ROOT / "launch" / script).read_text().splitlines()
     shown = result.stdout.rstrip("\n").splitlines()
@@ -278,7 +280,7 @@ def test_stop_ends_run_and_ctrl_c_does_not(world):
     first = world.start("tpu_vm.sh", "run", *TPU, "--", *ARGUMENTS)
     world.wait_for_start(2)
     os.killpg(first.pid, signal.SIGINT)
-    _, errors = first.communicate(timeout=30)
+    _, errors = first.communicate(timeout=120)
     assert first.returncode == 130
     assert "the run goes on" in errors
     assert "running" in world.run("tpu_vm.sh", "status", *TPU).stdout
@@ -288,7 +290,7 @@ def test_stop_ends_run_and_ctrl_c_does_not(world):
     second = world.start("tpu_vm.sh", "run", *TPU, "--", *ARGUMENTS)
     assert "following the run that goes on" in second.stderr.readline()
     assert world.run("tpu_vm.sh", "stop", *TPU).returncode == 0
-    output, errors = second.communicate(timeout=30)
+    output, errors = second.communicate(timeout=120)
     assert second.returncode == 143, errors
     assert "saved" in output
     assert len(world.records("starts")) == 2
@@ -407,7 +409,7 @@ def test_ctrl_c_lets_it_save(world):
     process = world.start("multi_gpu.sh", *GPU)
     world.wait_for_start()
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert output.count("signal 15") == 1  # once, so that the trainer does not take it for haste
     assert "saved" in output
@@ -419,7 +421,7 @@ def test_it_outlives_its_terminal(world):
     process = world.start("multi_gpu.sh", *GPU)
     world.wait_for_start()
     os.killpg(process.pid, signal.SIGHUP)
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     workdir = "--workdir=runs/one"
     assert world.run("multi_gpu.sh", "status", workdir).stdout == "running\n"
     assert is_one_line(world.run("multi_gpu.sh", *GPU), "being trained already")
