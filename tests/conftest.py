@@ -8,6 +8,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 import flax.linen as nn
 import jax
 import pytest
+from launch_world import World
 
 from dropclass_jax import models
 from dropclass_jax.models.layers import ConvNorm, Layers
@@ -57,3 +58,11 @@ def named_tiny(monkeypatch):
     monkeypatch.setitem(models.HEADS, "last_map", lambda layers: last_map)
     create = lambda layers, output_stride: TinyBackbone(layers)  # noqa: E731
     monkeypatch.setitem(models.BACKBONES, "tiny", models.Backbone(create, head="last_map"))
+
+
+@pytest.fixture
+def world(tmp_path):
+    """The project's scripts among stand-ins for all that they call."""
+    created = World(tmp_path)
+    yield created
+    created.close()
