@@ -232,8 +232,8 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     add(
         "--rule",
         choices=list(class_weights.RULES),
-        default="median_frequency",
-        help="of class_weights.json; default: median_frequency",
+        default="effective_number",
+        help="of class_weights.json; default: effective_number",
     )
     add("--beta", type=float, help="of effective_number, like 0.9999; default: see class_weights")
     args = parser.parse_args(argv)
