@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -208,14 +209,35 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key."""
+    def __call__(self, x: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key.
+
+        ``rows [B]`` says where in the global batch the examples are; by default they are all that
+        the device holds of it.
+        """
         if not train or self.rate == 0 or self.is_initializing():
             return x
-        rows = parallel.example_rows(x.shape[0], self.axis_name)
+        if rows is None:
+            rows = parallel.example_rows(x.shape[0], self.axis_name)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), rows)
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def dropout_rows(rows: jax.Array) -> AbstractContextManager[None]:
+    """While it is open, the networks that are applied give ``rows [B]`` to every ``Dropout``.
+
+    For a batch that is taken in parts. Heads need not know, as they would if it were an argument.
+    """
+
+    def hand_over(
+        method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        if isinstance(context.module, Dropout) and context.method_name == "__call__":
+            kwargs = {"rows": rows, **kwargs}
+        return method(*args, **kwargs)
+
+    return nn.intercept_methods(hand_over)
 
 
 def global_mean(x: jax.Array) -> jax.Array:
