@@ -26,7 +26,7 @@ from dropclass_jax import metrics, objective, parallel
 from dropclass_jax.dropclass import draw_keep
 from dropclass_jax.losses import IGNORE_LABEL
 from dropclass_jax.models.layers import dropout_rows, resize_bilinear
-from dropclass_jax.state import TrainState
+from dropclass_jax.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
 
@@ -116,6 +116,7 @@ def update(
     ignore_label: int = IGNORE_LABEL,
     dropout_key: jax.Array | None = None,
     accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step for given draws and given coefficients: no schedule, no other randomness.
@@ -134,6 +135,7 @@ def update(
       ignore_label: the value of pixels that do not count.
       dropout_key: the PRNG key of dropout, equal on all devices; None for a model without.
       accumulate_steps: how many parts the batch is taken in; divides B.
+      ema_decay: of the moving average of the parameters, where the state has one.
       axis_name: the axis of the devices.
 
     Returns:
@@ -192,11 +194,16 @@ def update(
     gradients, terms = parallel.psum((gradients, terms), axis_name)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_params = update_ema(ema_params, params, ema_decay, state.step + 1)
     new_state = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
+        ema_params=ema_params,
     )
     scalars = {
         name if name == "suppression" else f"loss_{name}": objective.losses.mean(pair)
@@ -224,6 +231,7 @@ def train_step(
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of training; everything but state and batch is bound by ``partial``.
@@ -241,6 +249,7 @@ def train_step(
       auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       accumulate_steps: how many parts the batch is taken in; see ``update``.
+      ema_decay: of the moving average of the parameters, where the state has one.
       axis_name: the axis of the devices.
 
     Returns:
@@ -272,6 +281,7 @@ def train_step(
         class_weights=class_weights,
         dropout_key=jax.random.fold_in(_step_key(seed, state.step), _DROPOUT),
         accumulate_steps=accumulate_steps,
+        ema_decay=ema_decay,
         axis_name=axis_name,
     )
     return state, {**scalars, **record}
