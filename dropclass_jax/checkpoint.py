@@ -68,7 +68,10 @@ def restore_latest(checkpoints: ocp.CheckpointManager, state: TrainState, data: 
 
 
 def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
-    """Parameters and statistics alone, of a run's latest checkpoint.
+    """What a run's latest checkpoint predicts with: parameters and statistics.
+
+    The parameters are the averaged ones where the run averages them, as in
+    ``TrainState.eval_variables``.
 
     Args:
       workdir: the run's folder.
@@ -83,14 +86,18 @@ def restore_variables(workdir: Path, variables: Any) -> tuple[Any, int]:
     """
     with _reader(workdir) as checkpoints:
         step = checkpoints.latest_step()
-        restore_args = ocp.checkpoint_utils.construct_restore_args(variables)
-        args = ocp.args.PyTreeRestore(
-            item=variables, restore_args=restore_args, partial_restore=True
-        )
+        averaged = bool(checkpoints.item_metadata(step)["state"].tree.get("ema_params"))
+        wanted = dict(variables)
+        if averaged:
+            wanted["ema_params"] = wanted.pop("params")
+        restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True)
         try:
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
         except ValueError as error:
             raise UserError(_mismatch(checkpoints.directory, step, error)) from error
+    if averaged:
+        restored["params"] = restored.pop("ema_params")
     return restored, step
 
 

@@ -54,6 +54,6 @@ def check(key: str, patterns: Sequence[str], tree: Any) -> None:
     for pattern in patterns:
         if not any(matches(path, [pattern]) for path in leaves):
             raise UserError(
-                f"config.{key}: nothing in the network is called {pattern!r}"
-                f"{nearest(pattern, known)}; a part is named as 'backbone' or '*/norm*'"
+                f"config.{key} names parts of the network, as 'backbone' or '*/norm*'; "
+                f"it has no {pattern!r}{nearest(pattern, known)}"
             )
