@@ -17,6 +17,7 @@ from dropclass_jax.models.segmenter import Segmenter
 K, B, H, W = 5, 8, 16, 24
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}
+jit = partial(jax.jit, compiler_options=QUICKLY)
 FROZEN = {"freeze_bn": ("*",)}
 WEIGHTS = np.array([1.0, 2.0, 0.5, 1.0, 3.0])
 
@@ -59,8 +60,7 @@ def one_update(model, keep, optimizer=None, **settings):
 
 def start(model, optimizer=None, **settings):
     """A state in float64 whose norms are no identity, the same for the same parameters."""
-    init = jax.jit(model.init, compiler_options=QUICKLY)
-    variables = float64(init(jax.random.key(1), jnp.zeros((1, H, W, 3))))
+    variables = float64(jit(model.init)(jax.random.key(1), jnp.zeros((1, H, W, 3))))
     shift = lambda x: x + 0.1 * jax.random.uniform(jax.random.key(2), x.shape, x.dtype)  # noqa: E731
     variables["batch_stats"] = jax.tree.map(shift, variables["batch_stats"])
     return state.from_variables(variables, optimizer or optax.sgd(0.1, momentum=0.9), **settings)
@@ -82,17 +82,15 @@ class TestAccumulation:
         """4 x 2 equals 1 x 8 without batch norm: loss terms, parameters, momentum."""
         model = tiny(K, layers=FROZEN, dropclass=keep != "plain", auxiliary=0)
         with jax.enable_x64(True):
-            key = jax.random.key(5)
-            update = one_update(model, KEEP[keep], dropout_key=key)
+            key, other = jax.random.key(5), jax.random.key(6)
+            update = one_update(model, KEEP[keep])
+            in_parts = jit(partial(update, accumulate_steps=4))
             before = start(model)
-            whole = jax.jit(update)(before, *batch)
-            parts = jax.jit(partial(update, accumulate_steps=4))(before, *batch)
-            assert_same(parts, whole)
-            # And each of the terms, dropout included, has a part in it.
-            assert whole[1].keys() == parts[1].keys()
+            whole = jit(update)(before, *batch, dropout_key=key)
+            assert_same(in_parts(before, *batch, dropout_key=key), whole)
+            # Each of the terms, dropout included, has a part in it.
             assert all(value > 0 for value in whole[1].values())
-            other = partial(update, accumulate_steps=4, dropout_key=jax.random.key(6))
-            assert jax.jit(other)(before, *batch)[1]["loss"] != whole[1]["loss"]
+            assert in_parts(before, *batch, dropout_key=other)[1]["loss"] != whole[1]["loss"]
 
     def test_eight_devices_equal_one(self, tiny):
         """Batch norm's statistics are those of a part over all devices, k times in order."""
@@ -105,7 +103,7 @@ class TestAccumulation:
             settings = {"accumulate_steps": 2, "dropout_key": jax.random.key(5)}
             model = tiny(K, auxiliary=0)
             before = start(model)
-            one = jax.jit(one_update(model, keep, **settings))(before, images, labels)
+            one = jit(one_update(model, keep, **settings))(before, images, labels)
 
             model = tiny(K, auxiliary=0, axis_name=parallel.AXIS)
             update = one_update(model, keep, **settings, axis_name=parallel.AXIS)
@@ -119,7 +117,7 @@ class TestAccumulation:
         model = tiny(K)
         with jax.enable_x64(True):
             before = start(model)
-            after, _ = jax.jit(one_update(model, KEEP["batch"], accumulate_steps=2))(
+            after, _ = jit(one_update(model, KEEP["batch"], accumulate_steps=2))(
                 before, images, labels
             )
             stats = before.batch_stats
@@ -189,7 +187,7 @@ def test_rematerialised_blocks_change_nothing(name, batch):
                 shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
                 variables = jax.tree.map(lambda x: rng.uniform(0.1, 1, x.shape), shapes)
                 before = state.from_variables(float64(variables), optax.sgd(0.1, momentum=0.9))
-            update = jax.jit(one_update(model, KEEP["batch"]), compiler_options=QUICKLY)
+            update = jit(one_update(model, KEEP["batch"]))
             recomputed[remat] = str(update.trace(before, images, labels).jaxpr).count("remat2")
             after[remat] = update(before, images, labels)
         assert_same(after[True], after[False], rtol=1e-9)
@@ -204,7 +202,7 @@ class TestFrozen:
             "sgd", optax.constant_schedule(0.1), weight_decay=0.01, freeze=freeze
         )
         before = start(model, optimizer)
-        after, _ = jax.jit(one_update(model, KEEP["batch"], optimizer))(before, *batch)
+        after, _ = jit(one_update(model, KEEP["batch"], optimizer))(before, *batch)
         return before, after
 
     @pytest.mark.parametrize(
@@ -267,7 +265,7 @@ class TestAverage:
         """Over four updates, and the parameters at the start have no part in it."""
         model = tiny(K)
         with jax.enable_x64(True):
-            update = jax.jit(one_update(model, KEEP["batch"], ema_decay=self.DECAY))
+            update = jit(one_update(model, KEEP["batch"], ema_decay=self.DECAY))
             current = start(model, ema=True)
             theirs = optax.ema(self.DECAY, debias=True)
             theirs_state = theirs.init(current.params)
@@ -286,8 +284,8 @@ class TestAverage:
         model = tiny(K)
         with jax.enable_x64(True):
             averaged = one_update(model, KEEP["batch"], ema_decay=self.DECAY)
-            with_it, _ = jax.jit(averaged)(start(model, ema=True), *batch)
-            without, _ = jax.jit(one_update(model, KEEP["batch"]))(start(model), *batch)
+            with_it, _ = jit(averaged)(start(model, ema=True), *batch)
+            without, _ = jit(one_update(model, KEEP["batch"]))(start(model), *batch)
         assert without.ema_params is None
         assert_same(with_it.replace(ema_params=None), without, rtol=0, atol=0)
         assert without.eval_variables == without.variables
@@ -312,7 +310,7 @@ def test_bfloat16_computes_short_and_keeps_long(tiny, batch):
         update = one_update(
             model, KEEP["batch"], dropout_key=jax.random.key(5), accumulate_steps=2, ema_decay=0.9
         )
-        after, scalars = jax.jit(update)(before, images, labels)
+        after, scalars = jit(update)(before, images, labels)
         floats = [x for x in jax.tree.leaves((after, scalars)) if x.dtype != jnp.int32]
         assert {x.dtype for x in floats} == {jnp.dtype("float32")}
         assert jax.tree.structure(after) == jax.tree.structure(before)
