@@ -178,8 +178,8 @@ class Layers:
         """A class of modules called with ``(x, train)``, for the backbone to use in its place.
 
         With ``remat`` a block keeps its input alone for the backward pass, and computes its inside
-        again there (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016): about a
-        third more work for less memory, and the same numbers.
+        again there (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016): the same
+        numbers from less memory and one more forward pass of the blocks.
         """
         return nn.remat(module, static_argnums=(2,)) if self.remat else module
 
