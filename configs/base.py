@@ -39,6 +39,8 @@ def get_config() -> ConfigDict:
                 "init": "he",  # 'he', or 'reference': N(0, 0.001), for ImageNet weights on top
                 "bn_momentum": 0.99,  # share of the old statistics kept at each step
                 "dtype": "float32",  # of the computation: 'float32' or 'bfloat16'
+                "remat": "none",  # 'blocks': compute the backbone's again, to save their memory
+                "freeze_bn": (),  # norms that keep their statistics, as ('backbone',) or ('*',)
             },
             "init": {
                 "path": "",  # weights to start from: a file, or the folder of a run; see README
@@ -71,8 +73,11 @@ def get_config() -> ConfigDict:
                 "power": 0.9,  # of the poly decay
                 "warmup_steps": 0,
                 "lag": 1,  # steps that the decay is late: 1 as the reference
+                "freeze": (),  # parameters that stay, as ('backbone/stem*', '*/norm*')
+                "ema": 0.0,  # decay of the parameters' moving average, for evaluation; 0 for none
             },
             "batch_size": 48,  # over all devices
+            "accumulate_steps": 1,  # parts that a device takes its share of the batch in
             "total_steps": 59_000,
             "eval": {
                 "batch_size": 8,  # over all devices

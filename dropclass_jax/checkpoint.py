@@ -192,7 +192,10 @@ def exists(workdir: Path) -> bool:
 def restore_variables(
     workdir: Path, variables: Any, which: str = "last"
 ) -> tuple[dict[str, Any], int]:
-    """Parameters and statistics alone, of one checkpoint of a run.
+    """What one checkpoint of a run predicts with: parameters and statistics.
+
+    The parameters are the averaged ones where the run averages them, as in
+    ``TrainState.eval_variables``.
 
     Args:
       workdir: the run's folder.
@@ -208,19 +211,25 @@ def restore_variables(
     """
     with _reader(workdir) as checkpoints:
         step = _step_of(checkpoints, workdir, which)
-        restore_args = ocp.checkpoint_utils.construct_restore_args(variables)
-        args = ocp.args.PyTreeRestore(
-            item=variables, restore_args=restore_args, partial_restore=True
-        )
+        wanted = dict(variables)
         try:
+            averaged = bool(checkpoints.item_metadata(step)["state"].tree.get("ema_params"))
+            if averaged:
+                wanted["ema_params"] = wanted.pop("params")
+            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+            args = ocp.args.PyTreeRestore(
+                item=wanted, restore_args=restore_args, partial_restore=True
+            )
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
-            _check_shapes(restored, variables)
+            _check_shapes(restored, wanted)
         except Exception as error:
             raise UserError(
                 f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "
                 f"config's model: {_first_line(error)}. There are steps "
                 f"{', '.join(map(str, checkpoints.all_steps()))}"
             ) from error
+    if averaged:
+        restored["params"] = restored.pop("ema_params")
     return restored, step
 
 

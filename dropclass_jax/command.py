@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from dropclass_jax import compilation
 from dropclass_jax.errors import UserError, nearest
 
 
@@ -31,6 +32,7 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
+            compilation.keep()
             if len(argv) > 1 and not positional:
                 raise UserError(f"unexpected argument {argv[1]!r}; options start with --")
             return main(argv) or 0

@@ -18,12 +18,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dropclass_jax import data, guard, models, optimizers, parallel, schedules, step
+from dropclass_jax import data, guard, models, optimizers, parallel, paths, schedules, step
 from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
+
+REMAT = ("none", "blocks")
 
 
 class Experiment(NamedTuple):
@@ -74,7 +76,9 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         learning_rate,
         momentum=config.optim.momentum,
         weight_decay=config.optim.weight_decay,
+        freeze=config.optim.freeze,
     )
+    _check_patterns(config, model)
     images = {
         "image_mean": jnp.asarray(dataset.info.mean),
         "image_std": jnp.asarray(dataset.info.std),
@@ -88,6 +92,8 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         dropclass=_dropclass(config, dataset) if config.dropclass.enabled else None,
         auxiliary=config.loss.auxiliary,
         class_weights=_class_weights(config, dataset),
+        accumulate_steps=config.accumulate_steps,
+        ema_decay=config.optim.ema,
         axis_name=parallel.AXIS,
         **images,
     )
@@ -110,6 +116,8 @@ def _model(config: ConfigDict, num_classes: int) -> nn.Module:
         init=config.model.init,
         bn_momentum=config.model.bn_momentum,
         dtype=_dtype(config.model.dtype),
+        freeze_bn=config.model.freeze_bn,
+        remat=config.model.remat == "blocks",
         axis_name=parallel.AXIS,
         importance=config.dropclass.importance,
         stop_importance_gradient=config.dropclass.stop_importance_gradient,
@@ -164,6 +172,8 @@ def check(config: ConfigDict) -> None:
       UserError: names the first such key, its value and what it may be.
     """
     devices = jax.device_count()
+    parts = config.accumulate_steps
+    each = f"the {devices} devices" + (f" x {parts} accumulate_steps" if parts > 1 else "")
     rules = [
         ("total_steps", config.total_steps, config.total_steps >= 1, "1 or more"),
         (
@@ -173,11 +183,17 @@ def check(config: ConfigDict) -> None:
             _one_of(guard.ON_NONFINITE),
         ),
         ("log_every", config.log_every, config.log_every >= 1, "1 or more"),
+        ("accumulate_steps", parts, parts >= 1, "1 or more"),
         *(
-            (key, size, size >= 1 and size % devices == 0, f"a multiple of the {devices} devices")
-            for key, size in (
-                ("batch_size", config.batch_size),
-                ("eval.batch_size", config.eval.batch_size),
+            (key, size, size >= 1 and size % divisor == 0, f"a multiple of {whom}")
+            for key, size, divisor, whom in (
+                ("batch_size", config.batch_size, devices * max(parts, 1), each),
+                (
+                    "eval.batch_size",
+                    config.eval.batch_size,
+                    devices,
+                    f"the {devices} devices",
+                ),
             )
         ),
         *(
@@ -202,6 +218,15 @@ def check(config: ConfigDict) -> None:
             0 <= config.model.bn_momentum < 1,
             "0 to 1",
         ),
+        ("model.remat", config.model.remat, config.model.remat in REMAT, _one_of(REMAT)),
+        ("optim.ema", config.optim.ema, 0 <= config.optim.ema < 1, "0 to below 1"),
+        *(
+            (key, patterns, all(isinstance(p, str) and p for p in patterns), "names or patterns")
+            for key, patterns in (
+                ("model.freeze_bn", config.model.freeze_bn),
+                ("optim.freeze", config.optim.freeze),
+            )
+        ),
         *(
             (f"dropclass.{name}.{key}", ramp[key], 0 <= ramp[key] <= 1, "0 to 1")
             for name in ("lambda_", "p")
@@ -218,6 +243,15 @@ def check(config: ConfigDict) -> None:
         if not fine:
             raise UserError(f"config.{key} is {allowed}, not {value!r}")
     _model(config, num_classes=2)  # has errors of its own
+
+
+def _check_patterns(config: ConfigDict, model: nn.Module) -> None:
+    """Refuse a name of something to freeze that the network does not have."""
+    if not (config.model.freeze_bn or config.optim.freeze):
+        return
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    paths.check("model.freeze_bn", config.model.freeze_bn, shapes["batch_stats"])
+    paths.check("optim.freeze", config.optim.freeze, shapes["params"])
 
 
 def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coefficients, step.Draw]:

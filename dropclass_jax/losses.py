@@ -49,11 +49,32 @@ def cross_entropy(
     # scatter, which CPU and TPU are slow at.
     is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)  # all zero where ignored
     nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(nll * weight), jnp.sum(weight, dtype=wide)
+
+
+def pixel_weights(
+    labels: jax.Array,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> jax.Array:
+    """How much each pixel counts in ``cross_entropy``, which does not depend on the logits.
+
+    Args:
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``[B, H, W]``, 0 where ignored; float32, or the class weights' dtype if that is wider.
+    """
     if class_weights is None:
-        weight = (labels != ignore_label).astype(wide)
-    else:
-        weight = is_class @ jnp.asarray(class_weights, wide)
-    return jnp.sum(nll * weight), jnp.sum(weight)
+        return (labels != ignore_label).astype(jnp.float32)
+    weights = jnp.asarray(class_weights)
+    weights = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+    # A sum of products, not a matrix product, which a TPU would round to bfloat16.
+    return jnp.sum(jax.nn.one_hot(labels, len(weights), dtype=weights.dtype) * weights, axis=-1)
 
 
 def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:

@@ -71,6 +71,32 @@ def loss_terms(
     return terms
 
 
+def label_weights(
+    labels: jax.Array,
+    keep: jax.Array | None,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> dict[str, jax.Array]:
+    """The weights in ``loss_terms`` that follow from the labels, without the network's outputs.
+
+    A batch that is taken in parts needs them before the first part, whose share of the loss is its
+    sums over everybody's weights.
+
+    Args: as of ``loss_terms``.
+
+    Returns:
+      Scalars: ``plain``, ``auxiliary`` and, for DropClass, ``drop``. (``suppression`` is missing:
+      it weighs every position alike, so that its weight is the same for every part.)
+    """
+    weights = partial(losses.pixel_weights, class_weights=class_weights, ignore_label=ignore_label)
+    everywhere = jnp.sum(weights(labels))
+    found = {"plain": everywhere, "auxiliary": everywhere}
+    if keep is not None:
+        found["drop"] = jnp.sum(weights(mask_dropped(labels, keep, ignore_label)))
+    return found
+
+
 def total(
     terms: Terms,
     lambda_: float | jax.Array = 1.0,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import optax
 
+from dropclass_jax import paths
 from dropclass_jax.errors import UserError
 
 
@@ -13,6 +16,7 @@ def create(
     *,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
+    freeze: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """An optimizer.
 
@@ -22,6 +26,8 @@ def create(
       learning_rate: step -> learning rate.
       momentum: of SGD; Adam's first moment.
       weight_decay: of every parameter, batch norm and biases included.
+      freeze: patterns of parameters that stay as they are, without decay and without memory for
+        their moments; see ``paths``.
 
     Returns:
       An optax optimizer.
@@ -30,9 +36,15 @@ def create(
       UserError: an unknown name.
     """
     if name == "sgd":
-        return optax.chain(
+        optimizer = optax.chain(
             optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=momentum)
         )
-    if name == "adamw":
-        return optax.adamw(learning_rate, b1=momentum, weight_decay=weight_decay)
-    raise UserError(f"config.optim.name is 'sgd' or 'adamw', not {name!r}")
+    elif name == "adamw":
+        optimizer = optax.adamw(learning_rate, b1=momentum, weight_decay=weight_decay)
+    else:
+        raise UserError(f"config.optim.name is 'sgd' or 'adamw', not {name!r}")
+    if not freeze:
+        return optimizer
+    return optax.partition(
+        {True: optax.set_to_zero(), False: optimizer}, lambda params: paths.mask(params, freeze)
+    )

@@ -3,11 +3,17 @@
 Both are written for one device. With an ``axis_name`` they are one device's part of a step of all
 devices, and every sum, weight and statistic is reduced over that axis before it is divided, so
 that N devices compute what one device with the whole batch would.
+
+A batch too large for the memory is taken in k parts, one after the other, whose sums add up to
+those of the whole batch before anything is divided. Part i is every k-th example from the i-th on,
+so that no example changes its part with the number of devices. Only batch norm sees a part alone:
+its statistics are those of one part over all devices, and the running ones are updated k times.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,8 +25,8 @@ from jax import lax
 from dropclass_jax import metrics, objective, parallel
 from dropclass_jax.dropclass import draw_keep
 from dropclass_jax.losses import IGNORE_LABEL
-from dropclass_jax.models.layers import resize_bilinear
-from dropclass_jax.state import TrainState
+from dropclass_jax.models.layers import dropout_rows, resize_bilinear
+from dropclass_jax.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
 
@@ -109,6 +115,8 @@ def update(
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
     dropout_key: jax.Array | None = None,
+    accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimizer step for given draws and given coefficients: no schedule, no other randomness.
@@ -126,6 +134,8 @@ def update(
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
       dropout_key: the PRNG key of dropout, equal on all devices; None for a model without.
+      accumulate_steps: how many parts the batch is taken in; divides B.
+      ema_decay: of the moving average of the parameters, where the state has one.
       axis_name: the axis of the devices.
 
     Returns:
@@ -133,38 +143,78 @@ def update(
       ``suppression`` (unscaled), ``loss_auxiliary`` where there is one, over all devices.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
+    of_labels = {"class_weights": class_weights, "ignore_label": ignore_label}
+    weights = parallel.psum(objective.label_weights(labels, keep, **of_labels), axis_name)
 
-    def device_loss(params: Any) -> tuple[jax.Array, tuple[objective.Terms, Any]]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs, updated = model.apply(
-            variables, images, keep=keep, train=True, mutable=["batch_stats"], rngs=rngs
-        )
-        terms = objective.loss_terms(
-            outputs, labels, keep, class_weights=class_weights, ignore_label=ignore_label
-        )
-        # This device's share of the global loss: its own sums over everybody's weights. The
-        # shares, and so their gradients, add up to the global loss and its gradient.
-        shares = {
-            name: (total, lax.stop_gradient(parallel.psum(weight, axis_name)))
-            for name, (total, weight) in terms.items()
-        }
-        return objective.total(shares, lambda_, alpha, auxiliary), (terms, updated)
+    def gradients_of(
+        batch_stats: Any, images: jax.Array, labels: jax.Array, keep: Any, rows: jax.Array
+    ) -> tuple[Any, objective.Terms, Any]:
+        """Of one part on this device: gradients, loss terms, and the statistics after it."""
 
-    gradients, (terms, updated) = jax.grad(device_loss, has_aux=True)(state.params)
+        def share_of_loss(params: Any) -> tuple[jax.Array, tuple[objective.Terms, Any]]:
+            with dropout_rows(rows):
+                outputs, updated = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    images,
+                    keep=keep,
+                    train=True,
+                    mutable=["batch_stats"],
+                    rngs=rngs,
+                )
+            terms = objective.loss_terms(outputs, labels, keep, **of_labels)
+            # Its own sums over everybody's weights. The shares of all parts and devices, and so
+            # their gradients, add up to the global loss and its gradient.
+            shares = {}
+            for name, (total, weight) in terms.items():
+                alike = accumulate_steps * parallel.psum(weight, axis_name)
+                shares[name] = total, weights.get(name, alike)
+            return objective.total(shares, lambda_, alpha, auxiliary), (terms, updated)
+
+        gradients, (terms, updated) = jax.grad(share_of_loss, has_aux=True)(state.params)
+        return gradients, terms, updated["batch_stats"]
+
+    rows = parallel.example_rows(labels.shape[0], axis_name)
+    if accumulate_steps == 1:
+        gradients, terms, batch_stats = gradients_of(state.batch_stats, images, labels, keep, rows)
+    else:
+        if keep is not None:
+            keep = jnp.broadcast_to(keep, (labels.shape[0], keep.shape[-1]))
+
+        def add_part(sums: tuple[Any, Any], part: tuple[Any, ...]) -> tuple[Any, objective.Terms]:
+            gradients, batch_stats = sums
+            more, terms, batch_stats = gradients_of(batch_stats, *part)
+            return (jax.tree.map(jnp.add, gradients, more), batch_stats), terms
+
+        none = jax.tree.map(jnp.zeros_like, state.params)
+        split = partial(_in_parts, parts=accumulate_steps)
+        (gradients, batch_stats), terms = lax.scan(
+            add_part, (none, state.batch_stats), jax.tree.map(split, (images, labels, keep, rows))
+        )
+        terms = jax.tree.map(partial(jnp.sum, axis=0), terms)
     gradients, terms = parallel.psum((gradients, terms), axis_name)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_params = update_ema(ema_params, params, ema_decay, state.step + 1)
     new_state = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=updated["batch_stats"],
+        params=params,
+        batch_stats=batch_stats,
         opt_state=opt_state,
+        ema_params=ema_params,
     )
     scalars = {
         name if name == "suppression" else f"loss_{name}": objective.losses.mean(pair)
         for name, pair in terms.items()
     }
     return new_state, {"loss": objective.total(terms, lambda_, alpha, auxiliary), **scalars}
+
+
+def _in_parts(x: jax.Array, parts: int) -> jax.Array:
+    """``[B, ...]`` -> ``[parts, B / parts, ...]``: part i is ``x[i::parts]``."""
+    return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
 
 
 def train_step(
@@ -180,6 +230,8 @@ def train_step(
     dropclass: tuple[Coefficients, Draw] | None,
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
+    accumulate_steps: int = 1,
+    ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of training; everything but state and batch is bound by ``partial``.
@@ -196,6 +248,8 @@ def train_step(
       dropclass: schedules and draw; None for plain training.
       auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
+      accumulate_steps: how many parts the batch is taken in; see ``update``.
+      ema_decay: of the moving average of the parameters, where the state has one.
       axis_name: the axis of the devices.
 
     Returns:
@@ -226,6 +280,8 @@ def train_step(
         auxiliary=auxiliary,
         class_weights=class_weights,
         dropout_key=jax.random.fold_in(_step_key(seed, state.step), _DROPOUT),
+        accumulate_steps=accumulate_steps,
+        ema_decay=ema_decay,
         axis_name=axis_name,
     )
     return state, {**scalars, **record}

@@ -79,7 +79,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
-    current = state.from_variables(variables, built.optimizer)
+    current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
     current = parallel.replicate(checkpoint.restore_latest(checkpoints, current))
     step = int(current.step)
     progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
@@ -160,7 +160,8 @@ def _compile(
         raise UserError(
             f"a step of {config.batch_size} crops of {height}x{width} needs "
             f"{needed / 2**30:.1f} GiB a device, which has {available / 2**30:.1f} GiB; "
-            "lower --config.augment.crop or --config.batch_size"
+            "lower --config.augment.crop or --config.batch_size, or raise "
+            "--config.accumulate_steps"
         )
     return compiled
 
@@ -180,7 +181,7 @@ def _evaluate(
     step = int(current.step)
     for split in splits:
         evaluation = evaluate.evaluate_split(
-            eval_step, current.variables, dataset, split, config.eval.batch_size, stop=stop
+            eval_step, current.eval_variables, dataset, split, config.eval.batch_size, stop=stop
         )
         if evaluation is None:
             return None

@@ -29,8 +29,8 @@ def shared_compilations(tmp_path_factory):
 def tiny():
     """``tiny(num_classes, **settings)``: a Segmenter on two convolutions."""
 
-    def create(num_classes, *, axis_name=None, momentum=0.9, **settings):
-        layers = Layers(axis_name=axis_name, momentum=momentum)
+    def create(num_classes, *, axis_name=None, momentum=0.9, layers=None, **settings):
+        layers = Layers(axis_name=axis_name, momentum=momentum, **(layers or {}))
         return Segmenter(TinyBackbone(layers), last_map, num_classes, layers=layers, **settings)
 
     return create

@@ -100,6 +100,47 @@ def test_evaluate_gives_what_training_gave(config, tmp_path):
         evaluate.evaluate_run(workdir, splits=["test"])
 
 
+def test_all_that_saves_memory_at_once(config, tmp_path):
+    """And an average, which is what a run and a checkpoint of it are evaluated by."""
+    workdir = tmp_path / "run"
+    config.update_from_flattened_dict(
+        {
+            "batch_size": 16,
+            "accumulate_steps": 2,
+            "model.remat": "blocks",
+            "model.freeze_bn": ("backbone",),
+            "optim.freeze": ("backbone/conv1",),
+            "optim.ema": 0.8,
+        }
+    )
+    train.train(config, workdir)
+    saved = final_state(workdir)[1]
+    variables, _ = checkpoint.restore_variables(workdir, checkpoint.variable_shapes(workdir))
+    assert variables.keys() == {"params", "batch_stats"}
+    for path, value in jax.tree.leaves_with_path(variables["params"]):
+        averaged, current = (
+            dict(jax.tree.leaves_with_path(saved[name]))[path] for name in ("ema_params", "params")
+        )
+        np.testing.assert_array_equal(value, averaged)
+        held = path[0].key == "backbone" and path[1].key == "conv1"
+        assert np.allclose(current, averaged, rtol=1e-5) == held, path
+    assert (saved["batch_stats"]["backbone"]["conv1"]["norm"]["mean"] == 0).all()
+
+    before = json.loads((workdir / "metrics.json").read_text())["results"]
+    (workdir / "metrics.json").unlink()
+    after = evaluate.evaluate_run(workdir)["results"]
+    assert [r["confusion"] for r in after] == [r["confusion"] for r in before]
+
+
+def test_no_average_is_not_saved(config, tmp_path):
+    """A checkpoint holds as much as before there was such a thing, and is restored."""
+    config.total_steps = 4
+    train.train(config, tmp_path / "run")
+    saved = final_state(tmp_path / "run")[1]
+    assert not jax.tree.leaves(saved.get("ema_params"))
+    assert train.train(config, tmp_path / "run") == 0
+
+
 def test_plain_training_has_one_head(config, tmp_path):
     config.dropclass.enabled = False
     train.train(config, tmp_path / "run")
@@ -234,6 +275,13 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
     ("key", "value", "message"),
     [
         ("batch_size", 12, r"batch_size is a multiple of the 8 devices, not 12"),
+        ("accumulate_steps", 3, r"batch_size is a multiple of .* 8 devices x 3 acc.*, not 8"),
+        ("accumulate_steps", 0, r"accumulate_steps is 1 or more, not 0"),
+        ("model.remat", "all", r"model\.remat is one of 'none', 'blocks', not 'all'"),
+        ("model.freeze_bn", ("bakbone",), r"freeze_bn .* no 'bakbone'; did you mean backbone\?"),
+        ("model.freeze_bn", (1,), r"model\.freeze_bn is names or patterns, not \(1,\)"),
+        ("optim.freeze", ("*/conv1/bias",), r"optim\.freeze .* no '\*/conv1/bias'"),
+        ("optim.ema", 1.0, r"optim\.ema is 0 to below 1, not 1\.0"),
         ("total_steps", 0, r"total_steps is 1 or more, not 0"),
         ("dropclass.p.end", 1.5, r"dropclass\.p\.end is 0 to 1, not 1\.5"),
         ("dropclass.lambda_.shape", "square", r"lambda_\.shape is one of 'linear', .*not 'square'"),

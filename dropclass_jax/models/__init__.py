@@ -85,6 +85,8 @@ def create(
     init: str = "he",
     bn_momentum: float = 0.99,
     dtype: Any = None,
+    freeze_bn: tuple[str, ...] = (),
+    remat: bool = False,
     axis_name: str | None = None,
     importance: str = "shared",
     stop_importance_gradient: bool = False,
@@ -104,6 +106,9 @@ def create(
       bn_momentum: share of the old batch statistics kept at a step (1 - PyTorch's momentum).
       dtype: compute dtype; None follows the inputs and parameters (float32). Parameters and
         statistics stay float32.
+      freeze_bn: patterns of the batch norms that keep their running statistics in training, as
+        ``("backbone",)``; see ``layers.BatchNorm``.
+      remat: compute the backbone's blocks again in the backward pass instead of keeping them.
       axis_name: the axis of the devices, for synchronised batch norm.
       importance: ``'shared'`` or ``'position'``; see ``dropclass.DropClass``.
       stop_importance_gradient: hold the importance constant in the backward pass.
@@ -136,7 +141,12 @@ def create(
     if num_classes < 2:
         raise UserError(f"a segmentation needs 2 classes or more, not {num_classes}")
     settings = Layers(
-        kernel_init=INITIALIZERS[init], dtype=dtype, momentum=bn_momentum, axis_name=axis_name
+        kernel_init=INITIALIZERS[init],
+        dtype=dtype,
+        momentum=bn_momentum,
+        axis_name=axis_name,
+        freeze_bn=tuple(freeze_bn),
+        remat=remat,
     )
     return Segmenter(
         backbone=backbone.create(layers=settings, output_stride=output_stride),

@@ -71,15 +71,18 @@ class HRNet(nn.Module):
         for i in (1, 2):  # [B, H, W, 3] -> [B, H/4, W/4, 64]
             x = nn.relu(ConvNorm(layers, 64, 3, stride=2, name=f"stem{i}")(x, train))
         for i in range(arch.stage1_blocks):  # -> [B, H/4, W/4, 4 * stage1_width]
-            x = BottleneckBlock(layers, arch.stage1_width, name=f"stage1_block{i}")(x, train)
+            block = layers.block(BottleneckBlock)
+            x = block(layers, arch.stage1_width, name=f"stage1_block{i}")(x, train)
 
         branches = [x]  # branch i: [B, H / (4 * 2^i), W / (4 * 2^i), width * 2^i]
         for stage, modules in enumerate(arch.modules, start=2):
             widths = [arch.width * 2**i for i in range(stage)]
             branches = self._transition(branches, widths, f"transition{stage - 1}", train)
             for i in range(modules):
-                module = ExchangeModule(layers, arch.blocks, name=f"stage{stage}_module{i}")
-                branches = module(branches, train)
+                module = layers.block(ExchangeModule)
+                branches = module(layers, arch.blocks, name=f"stage{stage}_module{i}")(
+                    branches, train
+                )
         return branches
 
     def _transition(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dropclass_jax import parallel
+from dropclass_jax import parallel, paths
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -46,16 +47,21 @@ class BatchNorm(nn.Module):
       axis_name: mapped axis over which training statistics are shared; every device along it must
         hold as many values. None keeps them to the device.
       dtype: dtype of the output; None keeps the input's.
+      frozen: patterns of module paths (see ``paths``). A norm that matches uses its running
+        statistics in training too, and leaves them: MMSegmentation's ``norm_eval``. Its scale and
+        bias are trained as any parameter; ``optimizers.create`` can hold them.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
     dtype: Any = None
+    frozen: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises ``x [..., C]``; with ``train`` by the batch, and updates ``batch_stats``."""
+        train = train and not paths.matches(self.path, self.frozen)
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -114,6 +120,8 @@ class Layers:
       kernel_init: initialiser of convolution kernels ``[kh, kw, in, out]``.
       dtype: compute dtype of convolutions and norms; None follows the input's and the params'.
       momentum, epsilon, axis_name: see ``BatchNorm``.
+      freeze_bn: ``BatchNorm.frozen``.
+      remat: whether ``block`` makes blocks that are computed again in the backward pass.
     """
 
     kernel_init: nn.initializers.Initializer = he_normal
@@ -121,6 +129,8 @@ class Layers:
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
+    freeze_bn: tuple[str, ...] = ()
+    remat: bool = False
 
     def conv(
         self,
@@ -160,8 +170,18 @@ class Layers:
             epsilon=self.epsilon,
             axis_name=self.axis_name,
             dtype=self.dtype,
+            frozen=self.freeze_bn,
             name=name,
         )
+
+    def block(self, module: type[nn.Module]) -> type[nn.Module]:
+        """A class of modules called with ``(x, train)``, for the backbone to use in its place.
+
+        With ``remat`` a block keeps its input alone for the backward pass, and computes its inside
+        again there (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016): the same
+        numbers from less memory and one more forward pass of the blocks.
+        """
+        return nn.remat(module, static_argnums=(2,)) if self.remat else module
 
 
 class ConvNorm(nn.Module):
@@ -208,14 +228,35 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key."""
+    def __call__(self, x: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
+        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key.
+
+        ``rows [B]`` says where in the global batch the examples are; by default they are all that
+        the device holds of it.
+        """
         if not train or self.rate == 0 or self.is_initializing():
             return x
-        rows = parallel.example_rows(x.shape[0], self.axis_name)
+        if rows is None:
+            rows = parallel.example_rows(x.shape[0], self.axis_name)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), rows)
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)
+
+
+def dropout_rows(rows: jax.Array) -> AbstractContextManager[None]:
+    """While it is open, the networks that are applied give ``rows [B]`` to every ``Dropout``.
+
+    For a batch that is taken in parts. Heads need not know, as they would if it were an argument.
+    """
+
+    def hand_over(
+        method: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        if isinstance(context.module, Dropout) and context.method_name == "__call__":
+            kwargs = {"rows": rows, **kwargs}
+        return method(*args, **kwargs)
+
+    return nn.intercept_methods(hand_over)
 
 
 def global_mean(x: jax.Array) -> jax.Array:

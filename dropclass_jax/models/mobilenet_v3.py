@@ -110,7 +110,8 @@ class MobileNetV3(nn.Module):
                 block = block._replace(stride=1)
             total_stride *= block.stride
             own_dilation = first_dilation if strided and not self.dilate_first else dilation
-            x = InvertedResidual(layers, block, own_dilation, name=f"block{i}")(x, train)
+            residual = layers.block(InvertedResidual)
+            x = residual(layers, block, own_dilation, name=f"block{i}")(x, train)
             if strided:
                 maps.append(x)
         x = ConvNorm(layers, 6 * x.shape[-1], name="last")(x, train)

@@ -48,7 +48,7 @@ class ResNet(nn.Module):
                 stride, dilation = 1, dilation * stride
             total_stride *= stride
             for b in range(blocks):
-                block = BottleneckBlock(
+                block = layers.block(BottleneckBlock)(
                     layers,
                     64 * 2**i,
                     stride=stride if b == 0 else 1,
