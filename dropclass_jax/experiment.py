@@ -243,6 +243,12 @@ def check(config: ConfigDict) -> None:
         if not fine:
             raise UserError(f"config.{key} is {allowed}, not {value!r}")
     _model(config, num_classes=2)  # has errors of its own
+    head, _ = models.names()[config.model.name]
+    if head == "deeplab_v3" and config.batch_size // config.accumulate_steps == 1:
+        raise UserError(
+            "config.batch_size of 1 (or of 1 a part of accumulate_steps) is too few for DeepLabV3, "
+            "whose pooled features are normalised over the examples; take 2 or more"
+        )
 
 
 def _check_patterns(config: ConfigDict, model: nn.Module) -> None:

@@ -352,3 +352,12 @@ def test_data_of_other_classes_is_not_scored(config, tmp_path):
 def test_a_run_s_folder_has_a_default():
     assert train.default_workdir("configs/camvid.py:hrnet_w48,full") == "runs/camvid-hrnet_w48,full"
     assert train.default_workdir("configs/folder.py") == "runs/folder"
+
+
+def test_one_example_is_too_few_for_pooled_features(config, tmp_path, monkeypatch):
+    """With one device: batch norm over one pooled value an image would make it zero."""
+    monkeypatch.setattr(train.experiment.jax, "device_count", lambda: 1)
+    config.model.name = "deeplab_v3_mobilenet_v3_small"
+    config.update(batch_size=4, accumulate_steps=4)
+    with pytest.raises(UserError, match=r"batch_size of 1 .* too few for DeepLabV3"):
+        train.train(config, tmp_path / "run")
