@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     """
     start = time.monotonic()
     experiment.check(config)
-    initial_weights = None
+    initial_weights, report = None, None
     if config.init.path and not checkpoint.exists(workdir):
         initial_weights = weights.read(config.init.path)
     dataset = experiment.load_data(config)
@@ -81,11 +81,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
     current = parallel.replicate(checkpoint.restore_latest(checkpoints, current))
+    del variables, initial_weights  # a copy of all parameters each, by now
     step = int(current.step)
     progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
     if step:
         progress.say(f"continuing {workdir} at step {step}")
-    elif initial_weights is not None:
+    elif report:
         progress.say(f"{config.init.path}: {report}")
     batches = train_batches(start_step=step)
     if step < config.total_steps:
