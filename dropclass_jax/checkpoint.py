@@ -10,10 +10,13 @@ The last few checkpoints are kept, and the best one by the mean IoU of the evalu
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -138,6 +141,7 @@ def restore_latest(
     """
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(state))
     faults = []
+    _quiet_about_closed_loops()
     for step in sorted(checkpoints.all_steps(), reverse=True):
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         fault = None
@@ -159,6 +163,22 @@ def restore_latest(
             "of another model. Delete that folder to start anew"
         )
     return state
+
+
+@functools.cache  # once a process
+def _quiet_about_closed_loops() -> None:
+    """Leave out what orbax's readers print, from threads of theirs, after a read has failed.
+
+    They report to an event loop that is closed by then: pages of tracebacks around the one line
+    that says what is wrong. Everything else is printed as before.
+    """
+    printed = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            printed(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _check_shapes(restored: Any, target: Any) -> None:

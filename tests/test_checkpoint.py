@@ -137,6 +137,38 @@ def test_another_model_s_checkpoint_is_an_error(tmp_path):
         checkpoint.restore_variables(tmp_path, shapes)
 
 
+def damaged_from_the_start(workdir):
+    """What the next test runs in a process of its own, to see all that is printed."""
+    save_all(workdir, [3, 6])
+    DAMAGE["a truncated file"](workdir / "checkpoints" / "6")
+    restored(workdir)
+
+
+def run(function, workdir):
+    """A function of this file in a process of its own."""
+    script = f"import pathlib, test_checkpoint as t; t.{function}(pathlib.Path({str(workdir)!r}))"
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd="tests", check=False
+    )
+
+
+def test_damage_is_told_in_one_line(tmp_path):
+    done = run("damaged_from_the_start", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("checkpoint 6 is damaged (")
+    assert done.stdout.count("\n") == 1
+
+
+def test_only_what_failed_readers_print_is_left_out(monkeypatch):
+    printed = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: printed.append(error))
+    checkpoint._quiet_about_closed_loops.__wrapped__()
+    errors = [RuntimeError("Event loop is closed"), RuntimeError("other"), KeyError("other")]
+    for error in errors:
+        sys.excepthook(type(error), error, None)
+    assert printed == errors[1:]
+
+
 def on_a_full_disk(workdir):
     """What the next test runs in a process of its own, whose files may not grow past a limit."""
     with checkpoint.manager(workdir) as checkpoints:
@@ -151,12 +183,7 @@ def on_a_full_disk(workdir):
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
-    script = (
-        f"import pathlib, test_checkpoint as t; t.on_a_full_disk(pathlib.Path({str(tmp_path)!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd="tests", check=False
-    )
+    done = run("on_a_full_disk", tmp_path)
     told = [line for line in done.stdout.splitlines() if line.startswith("told: ")]
     assert len(told) == 1, done.stdout + done.stderr
     assert "cannot save a checkpoint in" in told[0]
