@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from dropclass_jax import parallel, rundir
-from dropclass_jax.errors import UserError
+from dropclass_jax.errors import UserError, first_line
 from dropclass_jax.state import TrainState
 
 Say = Callable[[str], None]
@@ -118,7 +118,7 @@ def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
         saved = list(checkpoints.all_steps(read=True))
         last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"
         raise UserError(
-            f"cannot save a checkpoint in {checkpoints.directory} ({_first_line(error)}); {last}. "
+            f"cannot save a checkpoint in {checkpoints.directory} ({first_line(error)}); {last}. "
             "Make room or make it writable; the same command continues"
         ) from error
 
@@ -149,7 +149,7 @@ def restore_latest(
             restored = jax.device_get(checkpoints.restore(step, args=args)["state"])
             _check_shapes(restored, target)  # orbax hands out arrays of any
         except Exception as error:
-            fault = _first_line(error)
+            fault = first_line(error)
         # What one process cannot read, none may continue from.
         if not parallel.any_process(fault is not None):
             for bad, why in faults:
@@ -245,7 +245,7 @@ def restore_variables(
         except Exception as error:
             raise UserError(
                 f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "
-                f"config's model: {_first_line(error)}. There are steps "
+                f"config's model: {first_line(error)}. There are steps "
                 f"{', '.join(map(str, checkpoints.all_steps()))}"
             ) from error
     if averaged:
@@ -272,7 +272,7 @@ def variable_shapes(workdir: Path) -> dict[str, Any]:
             variables = {name: stored[name] for name in ("params", "batch_stats")}
         except Exception as error:
             raise UserError(
-                f"checkpoint {checkpoints.directory}/{step} is damaged: {_first_line(error)}"
+                f"checkpoint {checkpoints.directory}/{step} is damaged: {first_line(error)}"
             ) from error
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
 
@@ -310,8 +310,3 @@ def _step_of(checkpoints: ocp.CheckpointManager, workdir: Path, which: str) -> i
 
 def _directory(workdir: Path) -> Path:
     return Path(workdir).absolute() / "checkpoints"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

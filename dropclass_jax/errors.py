@@ -14,6 +14,12 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, as a part of our own one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``'; did you mean X?'`` for the known name most like a wrong one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

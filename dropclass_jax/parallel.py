@@ -21,7 +21,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dropclass_jax.errors import UserError
+from dropclass_jax.errors import UserError, first_line
 
 AXIS = "devices"
 
@@ -66,7 +66,7 @@ def initialize(
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
-            f"cannot join the other processes ({str(error).strip().splitlines()[0]}): check "
+            f"cannot join the other processes ({first_line(error)}): check "
             "--coordinator, --num_processes and --process_id, and that all were started"
         ) from error
 
@@ -123,7 +123,7 @@ def leave_together() -> Iterator[None]:
             print(f"error: {error}", file=sys.stderr)
         elif is_lost_process(error):
             print(
-                f"error: another process of this run is gone ({str(error).splitlines()[0][:200]}): "
+                f"error: another process of this run is gone ({first_line(error)}): "
                 f"process {jax.process_index()} stops too. Start all of them again to continue",
                 file=sys.stderr,
             )

@@ -54,12 +54,12 @@ class Progress:
         self._trained_since = step, 0.0  # the step of the last record, and seconds of training
         self._running_since: float | None = None
 
-    def resume_clock(self, step: int) -> None:
+    def resume_clock(self) -> None:
         """A step begins: the time until the clock is paused is that of training."""
         if self._running_since is None:
             self._running_since = time.monotonic()
 
-    def pause_clock(self, step: int) -> None:
+    def pause_clock(self) -> None:
         """Steps are over for now: what follows is evaluating or saving."""
         last, seconds = self._trained_since
         self._trained_since = last, seconds + time.monotonic() - self._running_since
@@ -67,10 +67,10 @@ class Progress:
 
     def train(self, step: int, scalars: dict[str, float]) -> None:
         """Record the scalars of one step, and the speed of training since the last record."""
-        self.pause_clock(step)
+        self.pause_clock()
         since, seconds = self._trained_since
         self._trained_since = step, 0.0
-        self.resume_clock(step)
+        self.resume_clock()
         speed = (step - since) * self._batch_size / max(seconds, 1e-9)
         if not self._enabled:
             return
@@ -100,10 +100,10 @@ class Progress:
                 for head, scores in heads.items()
             ),
         )
+        runlog.update(self._workdir, time.monotonic() - self._start)
         for head, scores in heads.items():
             for name in ("mean_iou", "pixel_accuracy"):
                 self._board.add_scalar(f"{split}/{head}/{name}", scores[name], step)
-            runlog.update(self._workdir, time.monotonic() - self._start)
             self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:

@@ -107,7 +107,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             if received or step == config.total_steps:
                 break
 
-            progress.resume_clock(step)
+            progress.resume_clock()
             batch = next(batches)
             current, scalars = train_step(
                 current, parallel.shard({name: batch[name] for name in ("image", "label")})
@@ -123,7 +123,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
                 progress.train(step, {name: float(value) for name, value in scalars.items()})
             if save or evaluation:
                 unchecked = guard.check_finite(workdir, *unchecked)
-                progress.pause_clock(step)
+                progress.pause_clock()
                 checkpoint.save(checkpoints, current)
 
         if unchecked:
@@ -148,11 +148,10 @@ def _compile(
     """Compile the step, and refuse it when it cannot fit into the device's memory."""
     if jax.process_count() > 1:
         return train_step  # what pmap compiles ahead of time cannot be called by several processes
-    local = config.batch_size // jax.process_count()
     height, width = config.augment.crop
     example = {
-        "image": np.broadcast_to(np.uint8(0), (local, height, width, 3)),
-        "label": np.broadcast_to(np.uint8(0), (local, height, width)),
+        "image": np.broadcast_to(np.uint8(0), (config.batch_size, height, width, 3)),
+        "label": np.broadcast_to(np.uint8(0), (config.batch_size, height, width)),
     }
     compiled = train_step.lower(current, parallel.shard(example)).compile()
     needed = parallel.peak_bytes(compiled)

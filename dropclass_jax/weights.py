@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from dropclass_jax import checkpoint
-from dropclass_jax.errors import UserError
+from dropclass_jax.errors import UserError, first_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 OUR_SUFFIXES = (".npz", ".safetensors")
@@ -118,12 +118,10 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"weights {path} hold more than tensors, which would mean to run code from the file: "
-            f"save the network's state_dict() alone ({str(error).strip().splitlines()[0]})"
+            f"save the network's state_dict() alone ({first_line(error)})"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise UserError(
-            f"weights {path} are no whole PyTorch file: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise UserError(f"weights {path} are no whole PyTorch file: {first_line(error)}") from error
     tensors = _state_dict(content)
     if not tensors:
         raise UserError(
