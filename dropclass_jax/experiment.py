@@ -63,7 +63,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     """
     check(config)
     num_classes = dataset.info.num_classes
-    model = _model(config, num_classes)
+    network = model(config, num_classes)
     learning_rate = schedules.poly(
         config.optim.lr,
         config.total_steps,
@@ -78,14 +78,14 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         weight_decay=config.optim.weight_decay,
         freeze=config.optim.freeze,
     )
-    _check_patterns(config, model)
+    _check_patterns(config, network)
     images = {
         "image_mean": jnp.asarray(dataset.info.mean),
         "image_std": jnp.asarray(dataset.info.std),
     }
     train_step = partial(
         step.train_step,
-        model=model,
+        model=network,
         optimizer=optimizer,
         learning_rate=learning_rate,
         seed=config.seed,
@@ -100,12 +100,17 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     if config.on_nonfinite == "skip":
         train_step = guard.skip_nonfinite(train_step)
     eval_step = partial(
-        step.eval_step, model=model, num_classes=num_classes, axis_name=parallel.AXIS, **images
+        step.eval_step, model=network, num_classes=num_classes, axis_name=parallel.AXIS, **images
     )
-    return Experiment(model, optimizer, train_step, eval_step)
+    return Experiment(network, optimizer, train_step, eval_step)
 
 
-def _model(config: ConfigDict, num_classes: int) -> nn.Module:
+def model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The network of a config, for K classes.
+
+    Raises:
+      UserError: an unknown name, or settings that the network does not take.
+    """
     return models.create(
         config.model.name,
         num_classes,
@@ -242,7 +247,7 @@ def check(config: ConfigDict) -> None:
     for key, value, fine, allowed in rules:
         if not fine:
             raise UserError(f"config.{key} is {allowed}, not {value!r}")
-    _model(config, num_classes=2)  # has errors of its own
+    model(config, num_classes=2)  # has errors of its own
     head, _ = models.names()[config.model.name]
     if head == "deeplab_v3" and config.batch_size // config.accumulate_steps == 1:
         raise UserError(
@@ -251,11 +256,11 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def _check_patterns(config: ConfigDict, model: nn.Module) -> None:
+def _check_patterns(config: ConfigDict, network: nn.Module) -> None:
     """Refuse a name of something to freeze that the network does not have."""
     if not (config.model.freeze_bn or config.optim.freeze):
         return
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     paths.check("model.freeze_bn", config.model.freeze_bn, shapes["batch_stats"])
     paths.check("optim.freeze", config.optim.freeze, shapes["params"])
 

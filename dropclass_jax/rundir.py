@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dropclass_jax import command, experiment
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
@@ -22,14 +24,16 @@ _FREE = (
 )
 
 
-def claim(workdir: Path, config: ConfigDict, fingerprint: str, classes: Sequence[str] = ()) -> None:
+def claim(
+    workdir: Path, config: ConfigDict, fingerprint: str, info: DatasetInfo | None = None
+) -> None:
     """Make the folder this run's, or make sure that it already is.
 
     Args:
       workdir: the run's folder; made when it is missing.
       config: the run's config, written to ``config.json``.
       fingerprint: of the prepared data set, written to ``data.json``.
-      classes: its class names, written there too.
+      info: the set's facts, written there too: a run can then predict without its data.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the differences are
@@ -41,8 +45,8 @@ def claim(workdir: Path, config: ConfigDict, fingerprint: str, classes: Sequence
             _check_same(workdir, config, fingerprint)
         elif any(workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
-        about = {"fingerprint": fingerprint, "classes": list(classes)}
-        (workdir / "data.json").write_text(json.dumps(about) + "\n")
+        about = {} if info is None else dataclasses.asdict(info)
+        write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
         (workdir / "config.json").write_text(experiment.to_json(config) + "\n")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
@@ -91,9 +95,38 @@ def read_config(workdir: Path) -> ConfigDict:
       UserError: the folder holds no run.
     """
     try:
-        return experiment.from_json((Path(workdir) / "config.json").read_text())
+        config = experiment.from_json((Path(workdir) / "config.json").read_text())
     except (OSError, ValueError):
         raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
+    base = Path(__file__).parent.parent / "configs" / "base.py"
+    if base.is_file():  # not there where the package alone is installed
+        _fill(config, command.load_config(str(base)))
+    return config
+
+
+def _fill(config: ConfigDict, defaults: ConfigDict) -> None:
+    """Give a config the keys that have come since it was written: by default they change nothing.
+
+    Sections for what a user names (``data.options``) are empty in the defaults, and stay.
+    """
+    for key, value in defaults.items():
+        if key not in config:
+            config[key] = value
+        elif isinstance(value, ConfigDict):
+            _fill(config[key], value)
+
+
+def read_info(workdir: Path) -> DatasetInfo | None:
+    """The facts of the data that a run was trained on; None for a run that did not keep them."""
+    try:
+        known = json.loads((workdir / "data.json").read_text())
+        facts = {field.name: known[field.name] for field in dataclasses.fields(DatasetInfo)}
+    except (OSError, ValueError, KeyError):
+        return None
+    facts["colors"] = tuple(map(tuple, facts["colors"]))
+    return DatasetInfo(
+        **{name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts.items()}
+    )
 
 
 def append_records(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -75,7 +75,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
     parallel.first_process(
-        lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.info.classes)
+        lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
     )
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)

@@ -13,8 +13,9 @@ import orbax.checkpoint as ocp
 import pytest
 import soak
 
-from dropclass_jax import checkpoint, evaluate, rundir, train
+from dropclass_jax import checkpoint, evaluate, experiment, rundir, train, trained
 from dropclass_jax.command import load_config
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 
 
@@ -73,6 +74,12 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
     assert len((workdir / "metrics.csv").read_text().splitlines()) == 1 + 4 * 19
     assert "<html" in (workdir / "report.html").read_text()
     assert list((workdir / "tensorboard").iterdir())
+
+    network = trained.load(workdir)  # without its data
+    pixels = [about["train_pixels"] for about in metrics["classes"]]
+    assert (network.step, network.info.train_pixels) == (12, tuple(pixels))
+    outputs = network.model.apply(network.variables, np.zeros((1, 32, 48, 3), np.float32))
+    assert outputs["logits_drop"].shape == (1, 8, 12, 19)
 
 
 def test_a_finished_run_is_not_trained_again(config, tmp_path, capsys):
@@ -263,6 +270,19 @@ def test_another_config_s_workdir_is_refused(config, tmp_path):
         rundir.claim(tmp_path, config, "data")
 
 
+def test_keys_that_came_later_have_their_defaults(config, tmp_path):
+    """A run that was made before there was such a key is read, and continued."""
+    old = config.copy_and_resolve_references()
+    del old.optim["ema"], old["accumulate_steps"]
+    rundir.claim(tmp_path, old, "data")
+    assert rundir.read_config(tmp_path) == experiment.from_json(experiment.to_json(config))
+    rundir.claim(tmp_path, config, "data")
+    config.optim.ema = 0.9
+    (tmp_path / "config.json").write_text(experiment.to_json(old))
+    with pytest.raises(UserError, match=r"optim\.ema was 0\.0, is 0\.9"):
+        rundir.claim(tmp_path, config, "data")
+
+
 def test_a_folder_of_something_else_is_refused(config, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds no run"):
@@ -341,7 +361,9 @@ def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
 
 
 def test_data_of_other_classes_is_not_scored(config, tmp_path):
-    rundir.claim(tmp_path, config, "data", ("road", "car"))
+    info = DatasetInfo("two", ("road", "car"), ((0, 0, 0), (9, 9, 9)), train_pixels=(7, 3))
+    rundir.claim(tmp_path, config, "data", info)
+    assert rundir.read_info(tmp_path) == info
     rundir.check_classes(tmp_path, ("road", "car"))
     with pytest.raises(
         UserError, match=r"trained on 2 classes \(road, car\), the data has 1 \(road\)"

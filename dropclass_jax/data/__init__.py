@@ -42,6 +42,12 @@ class Dataset:
     class_images: Mapping[str, np.ndarray]
     fingerprint: str
 
+    @property
+    def counted_info(self) -> DatasetInfo:
+        """The facts with the pixels of each class as counted in ``train``."""
+        counts = tuple(int(pixels) for pixels in self.class_pixels["train"])
+        return dataclasses.replace(self.info, train_pixels=counts)
+
     def trained_on(self, split: str) -> Dataset:
         """The same set with another of its splits as ``train``.
 
