@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from dropclass_jax import parallel, paths
+
+# What rematerialisation may keep: to compute them again would take another exchange of devices.
+MOMENTS = "moments"
 
 
 class BatchNorm(nn.Module):
@@ -53,6 +57,7 @@ class BatchNorm(nn.Module):
             # Outside of a mapped computation, as at initialisation, the axis has no meaning.
             axis_name = None if self.is_initializing() else self.axis_name
             mean, var, count = _moments(lax.stop_gradient(x), axis_name)
+            mean, var = checkpoint_name(mean, MOMENTS), checkpoint_name(var, MOMENTS)
             if not self.is_initializing():
                 unbiased = var * (count / max(count - 1, 1))
                 running_mean.value = self._updated(running_mean.value, mean)
