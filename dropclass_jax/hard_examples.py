@@ -55,6 +55,37 @@ def ohem(
     return jnp.sum(nll * weight), jnp.sum(weight, dtype=nll.dtype)
 
 
+def focal(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    gamma: float = 2.0,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """The focal loss, ``(1 - p)^gamma`` times the cross-entropy of a pixel whose class has p.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4, for a softmax over
+    the classes; ``class_weights`` are its alpha. The mean is over all labelled pixels, hard or not
+    (the paper's is over the anchors that are objects, of which segmentation has no like).
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      gamma: 0 or more; 0 is the cross-entropy, 2 the paper's choice.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``(sum of weight * (1 - p)^gamma * nll, sum of weight)``, two scalars, float32 or wider.
+    """
+    nll = nll_of_pixels(logits, labels)  # [B, H, W]
+    # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
+    doubt = jnp.maximum(-jnp.expm1(-nll), jnp.finfo(nll.dtype).tiny)
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(nll * doubt**gamma * weight), jnp.sum(weight, dtype=nll.dtype)
+
+
 def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """The cross-entropy of every pixel for itself.
 
