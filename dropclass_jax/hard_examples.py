@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from dropclass_jax.losses import IGNORE_LABEL, Pair, pixel_weights
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 
 
 def ohem(

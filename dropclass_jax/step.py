@@ -27,7 +27,8 @@ from jax import lax
 from dropclass_jax import metrics, objective, parallel
 from dropclass_jax.dropclass import draw_keep
 from dropclass_jax.losses import IGNORE_LABEL
-from dropclass_jax.models.layers import dropout_rows, resize_bilinear
+from dropclass_jax.models.layers import dropout_rows
+from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
