@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dropclass_jax.losses import IGNORE_LABEL
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 
 
 class RegionSums(NamedTuple):
