@@ -56,15 +56,25 @@ def get_config() -> ConfigDict:
                 "draw": "uniform",  # 'uniform' or 'inverse_frequency'
                 "draw_per_example": False,  # else one class for the whole batch
                 "draw_present_only": False,  # only classes that the batch (or example) holds
-                "importance": "shared",  # 'shared' (1x1 head) or 'position' (any head): see README
+                # 'shared' (1x1 head), 'position' (any head) or 'uniform' (no class has its own)
+                "importance": "shared",
                 "stop_importance_gradient": False,
+                "refine": "block",  # or 'none': classify the averaged features as they are
+                # 'default' as model.init says, or 'identity': begin as the plain path
+                "refine_init": "default",
             },
             "loss": {
-                "name": "cross_entropy",  # or 'ohem'; see README, Rare classes
-                # A pixel is hard when its class has a probability below the threshold, or when it
-                # is in this share of its image's pixels.
+                # 'cross_entropy', 'ohem', 'focal', or 'dice' or 'lovasz' beside the cross-entropy;
+                # see README, Rare classes
+                "name": "cross_entropy",
+                # A pixel is hard whose class has a probability below the threshold, or that is
+                # among this share of its image's pixels.
                 "ohem": {"threshold": 0.7, "min_kept": 0.2},
-                "logit_adjustment": 0.0,  # times the log of the class's share, added in training
+                "focal": {"gamma": 2.0},
+                "region_weight": 1.0,  # of dice and lovasz
+                # Of the logits in training; 0 is off.
+                "logit_adjustment": 0.0,  # 1: times the log of the class's share of the pixels
+                "logit_variation": 0.0,  # 4: sigma of noise, more for rare classes
                 # 'none', 'dataset', 'inverse', 'median_frequency', 'effective_number' or the JSON
                 # file that `python -m dropclass_jax.data stats` writes
                 "class_weights": "none",

@@ -35,6 +35,7 @@ class BatchNorm(nn.Module):
       frozen: patterns of module paths (see ``paths``). A norm that matches uses its running
         statistics in training too, and leaves them: MMSegmentation's ``norm_eval``. Its scale and
         bias are trained as any parameter; ``optimizers.create`` can hold them.
+      start: the initial scale and bias.
     """
 
     momentum: float = 0.9
@@ -42,14 +43,17 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     dtype: Any = None
     frozen: tuple[str, ...] = ()
+    start: tuple[float, float] = (1.0, 0.0)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises ``x [..., C]``; with ``train`` by the batch, and updates ``batch_stats``."""
         train = train and not paths.matches(self.path, self.frozen)
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        scale, bias = (
+            self.param(name, nn.initializers.constant(value), (channels,))
+            for name, value in zip(("scale", "bias"), self.start, strict=True)
+        )
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
 

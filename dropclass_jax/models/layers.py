@@ -73,12 +73,14 @@ class Layers:
         dilation: int = 1,
         groups: int = 1,
         use_bias: bool = False,
+        kernel_init: nn.initializers.Initializer | None = None,
         name: str | None = None,
     ) -> nn.Conv:
         """A square convolution of odd size with symmetric padding: ``[B, ceil(H / stride), ...]``.
 
         The padding is PyTorch's ``dilation * (kernel_size // 2)`` on every side. "SAME" is not:
-        it pads an even input with stride 2 on the far side alone.
+        it pads an even input with stride 2 on the far side alone. ``kernel_init`` is the network's
+        unless one is given.
         """
         padding = dilation * (kernel_size // 2)
         return nn.Conv(
@@ -90,12 +92,12 @@ class Layers:
             feature_group_count=groups,
             use_bias=use_bias,
             dtype=self.dtype,
-            kernel_init=self.kernel_init,
+            kernel_init=kernel_init or self.kernel_init,
             conv_general_dilated=_pointwise if (kernel_size, stride, groups) == (1, 1, 1) else None,
             name=name,
         )
 
-    def norm(self, name: str | None = None) -> BatchNorm:
+    def norm(self, name: str | None = None, start: tuple[float, float] = (1.0, 0.0)) -> BatchNorm:
         """A ``BatchNorm``, to be called with ``(x, train)``."""
         return BatchNorm(
             momentum=self.momentum,
@@ -103,6 +105,7 @@ class Layers:
             axis_name=self.axis_name,
             dtype=self.dtype,
             frozen=self.freeze_bn,
+            start=start,
             name=name,
         )
 
