@@ -1,0 +1,275 @@
+"""A sweep's outcome for a person: a table, files, a figure, a page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dropclass_jax import rundir
+from dropclass_jax.reporting import page, summary, sweep_summary, table
+from dropclass_jax.reporting.plot_style import (
+    BLUE,
+    GRID,
+    INK,
+    ORANGE,
+    legend,
+    new_figure,
+    plain_axes,
+    sentence_title,
+)
+from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
+
+COLORS = {"drop": BLUE, "plain": ORANGE}
+MARKERS = {"drop": "o", "plain": "D"}
+PANELS = {
+    "mean_iou": "mean IoU",
+    "tail": "mean IoU of tail classes",
+    "out_of_context": "mean IoU out of context",
+}
+
+
+def write(
+    folder: Path,
+    results: Sequence[Result],
+    question: str,
+    arms: Mapping[str, Mapping[str, Any]],
+    spec: str,
+    missing: Sequence[str],
+) -> str:
+    """Write `sweep.json`, `sweep.csv`, `sweep.png` and `report.html` into a sweep's folder.
+
+    Args:
+      folder: the sweep's.
+      results: of its finished runs.
+      question: what the sweep asks, a sentence.
+      arms: `{arm: {config key: value}}`.
+      spec: the config that the arms differ from.
+      missing: the runs that are not finished.
+
+    Returns:
+      The table, and where the files are, as text.
+    """
+    rows = sweep_summary.rows(results)
+    split = sweep_summary.main_split(results)
+    about = {
+        "question": question,
+        "config": spec,
+        "dataset": results[0].metrics["dataset"],
+        "model": results[0].metrics["model"],
+        "split": split,
+        "missing": list(missing),
+        "arms": arms,
+    }
+    rundir.write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
+    _write_csv(folder / "sweep.csv", rows, split)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        chart = figure(rows, question, split)
+        chart.savefig(folder / "sweep.png", dpi=130)
+        html = _page(about, rows, chart)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    files = ", ".join(("sweep.json", "sweep.csv", "sweep.png", "report.html"))
+    return "\n".join(["", question, *text(rows, split), *notes(about, rows)]) + (
+        f"\n\nwritten: {folder}/{{{files}}}"
+    )
+
+
+def text(rows: Sequence[Row], split: str) -> list[str]:
+    """The table as lines of text, scores in %."""
+    header, cells = _cells(rows)
+    return [
+        f"{split}, numbers in % (s/step: seconds); [ ]: intervals of 95 % over seeds",
+        *table.aligned(header, cells, [])[:-1],
+    ]
+
+
+def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """What must be known to read the table."""
+    compared = len(rows) - 1
+    lines = [
+        f"difference: of mIoU, from {rows[0].label}; 'within noise': its interval holds 0",
+        "the intervals are for other seeds on the same images",
+    ]
+    if any(len(row.seeds) == 1 for row in rows):
+        lines.append("one seed tells nothing of how far another would be: '-'")
+    if compared >= 3:
+        lines.append(
+            f"of {compared} differences like these, {compared / 20:.1f} would be called higher or "
+            "lower by chance alone"
+        )
+    lines.append(
+        "class groups by share of the training pixels: "
+        + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items())
+    )
+    if about["missing"]:
+        lines.append(f"not finished: {', '.join(about['missing'])}")
+    return lines
+
+
+def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
+    several = len({row.steps for row in rows}) > 1
+    header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "", "difference", ""]
+    header += ["verdict", *(SCORES[name] for name in names), "s/step"]
+    lines = []
+    for row in rows:
+        main = row.scores["mean_iou"]
+        lines.append(
+            [
+                row.label,
+                *([str(row.steps)] if several else []),
+                str(len(row.seeds)),
+                _number(main.mean.value),
+                _number(main.deviation),
+                _interval(main.mean),
+                "" if main.difference is None else _number(main.difference.value, "+"),
+                "" if main.difference is None else _interval(main.difference, "+"),
+                main.verdict,
+                *(
+                    _number(row.scores[name].mean.value) if name in row.scores else "-"
+                    for name in names
+                ),
+                "-" if row.seconds_per_step is None else f"{row.seconds_per_step:.3g}",
+            ]
+        )
+    return header, lines
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}" if value == value else "-"
+
+
+def _interval(estimate: Any, sign: str = "") -> str:
+    if estimate.low != estimate.low:
+        return "-"
+    return f"[{_number(estimate.low, sign)}, {_number(estimate.high, sign)}]"
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    about = {
+        "arm": row.arm,
+        "head": row.head,
+        "seeds": row.seeds,
+        "steps": row.steps,
+        "seconds_per_step": row.seconds_per_step,
+    }
+    return {**about, "scores": {name: _score_json(score) for name, score in row.scores.items()}}
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    entry = {"seeds": score.seeds, "deviation": score.deviation, **score.mean._asdict()}
+    entry["mean"] = entry.pop("value")
+    if score.difference is not None:
+        entry["difference"] = {**score.difference._asdict(), "verdict": score.verdict}
+    return entry
+
+
+def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
+    """A row an arm, head and score; fractions at full precision, unknown ones empty."""
+    columns = ["arm", "head", "split", "steps", "score", "seeds", "mean", "deviation", "low"]
+    columns += ["high", "difference", "difference_low", "difference_high", "seconds_per_step"]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            for name, score in row.scores.items():
+                values = [score.mean.value, score.deviation, *score.mean[1:]]
+                values += score.difference or [None] * 3
+                about = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
+                values = rundir.finite([*about, *values, row.seconds_per_step])
+                writer.writerow(values)
+
+
+def figure(rows: Sequence[Row], question: str, split: str) -> Figure:
+    """Arms with their intervals, and single seeds as dots; a panel a score."""
+    panels = [name for name in PANELS if any(name in row.scores for row in rows)]
+    chart = new_figure(3.4 + 2.6 * len(panels), 0.34 * len(rows) + 1.9)
+    first = None
+    for n, name in enumerate(panels):
+        axes = plain_axes(chart.add_subplot(1, len(panels), n + 1, sharey=first), grid="x")
+        first = first or axes
+        _panel(axes, rows, name)
+        axes.tick_params(labelleft=n == 0)
+        axes.set_title(PANELS[name], loc="left", fontsize=10, color=INK)
+    first.set_yticks(range(len(rows)), [row.label for row in rows])
+    first.set_ylim(len(rows) - 0.4, -0.6)
+    heads = {row.head for row in rows}
+    handles = [
+        first.plot([], [], MARKERS.get(head, "s"), color=COLORS.get(head, GRID), label=label)[0]
+        for head, label in {"drop": "drop head", "plain": "plain head"}.items()
+        if head in heads
+    ]
+    handles += first.plot([], [], ".", color=GRID, label="one seed")
+    handles += first.plot([], [], color=INK, linewidth=1.2, label="95 % interval of the mean")
+    handles += first.plot([], [], ":", color=INK, label=f"mean of {rows[0].label}")
+    legend(chart, loc="outside lower center", ncols=len(handles), handles=handles)
+    sentence_title(chart, f"{question} ({split})")
+    return chart
+
+
+def _panel(axes: Axes, rows: Sequence[Row], name: str) -> None:
+    scores = [(place, row.scores[name]) for place, row in enumerate(rows) if name in row.scores]
+    if name in rows[0].scores:
+        axes.axvline(rows[0].scores[name].mean.value, color=INK, linestyle=":", linewidth=1)
+    for place, score in scores:
+        head = rows[place].head
+        color = COLORS.get(head, GRID)
+        axes.plot(score.mean[1:], [place, place], color=INK, linewidth=1.2, zorder=2)
+        axes.plot(
+            score.mean.value, place, MARKERS.get(head, "s"), color=color, markersize=7, zorder=3
+        )
+        below = [place + 0.24] * len(score.seeds)
+        axes.plot(score.seeds, below, ".", color=GRID, markersize=6, zorder=4)
+    # By the seeds: the interval of two of them may be many times wider than the picture.
+    values = [value for _, score in scores for value in score.seeds]
+    room = 0.35 * (max(values) - min(values)) + 0.005
+    axes.set_xlim(max(min(values) - room, -0.005), max(values) + room)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+
+
+def _page(about: Mapping[str, Any], rows: Sequence[Row], chart: Figure) -> str:
+    header, cells = _cells(rows)
+    arms = {
+        arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
+        or "the config as it is"
+        for arm, settings in about["arms"].items()
+    }
+    body = [
+        f"<h1>{page.text(about['question'])}</h1>",
+        f'<p class="under">{page.text(about["model"])} on {page.text(about["dataset"])}, scored on '
+        f"<code>{page.text(about['split'])}</code>; the arms differ from "
+        f"<code>{page.text(about['config'])}</code></p>",
+        page.bullets([page.text(sentence) for sentence in findings(rows)]),
+        page.vector(chart, "sweep", about["question"], wide=True),
+        "<p>An interval that leaves the picture is cut there.</p>",
+        "<h2>In numbers</h2>",
+        page.table(header, [("", [page.text(cell) for cell in line]) for line in cells]),
+        page.bullets([page.text(line) for line in notes(about, rows)]),
+        "<h2>The arms</h2>",
+        page.definitions(arms, "facts"),
+    ]
+    return page.page(about["question"], body)
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """A sentence a row but the first: how it differs from the reference, or that it does not."""
+    reference = rows[0]
+    sentences = []
+    for row in rows[1:]:
+        score = row.scores["mean_iou"]
+        points = f"{100 * abs(score.difference.value):.1f} points"
+        side = "above" if score.difference.value > 0 else "below"
+        where = f"{row.label}: {points} of mean IoU {side} {reference.label}"
+        if score.verdict == "unknown":
+            sentences.append(f"{where}; with one seed, nothing can be said about noise.")
+        elif score.verdict == "within noise":
+            sentences.append(f"{where}, which is within noise: {_interval(score.difference, '+')}.")
+        else:
+            sentences.append(f"{where}, more than noise: {_interval(score.difference, '+')}.")
+    return sentences
