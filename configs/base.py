@@ -60,6 +60,11 @@ def get_config() -> ConfigDict:
                 "stop_importance_gradient": False,
             },
             "loss": {
+                "name": "cross_entropy",  # or 'ohem'; see README, Rare classes
+                # A pixel is hard when its class has a probability below the threshold, or when it
+                # is in this share of its image's pixels.
+                "ohem": {"threshold": 0.7, "min_kept": 0.2},
+                "logit_adjustment": 0.0,  # times the log of the class's share, added in training
                 # 'none', 'dataset', 'inverse', 'median_frequency', 'effective_number' or the JSON
                 # file that `python -m dropclass_jax.data stats` writes
                 "class_weights": "none",

@@ -18,7 +18,18 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from dropclass_jax import data, guard, models, optimizers, parallel, paths, schedules, step
+from dropclass_jax import (
+    class_prior,
+    data,
+    guard,
+    models,
+    objective,
+    optimizers,
+    parallel,
+    paths,
+    schedules,
+    step,
+)
 from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
@@ -90,6 +101,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         learning_rate=learning_rate,
         seed=config.seed,
         dropclass=_dropclass(config, dataset) if config.dropclass.enabled else None,
+        loss=_loss(config, dataset),
         auxiliary=config.loss.auxiliary,
         class_weights=_class_weights(config, dataset),
         accumulate_steps=config.accumulate_steps,
@@ -209,6 +221,7 @@ def check(config: ConfigDict) -> None:
         ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
         ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
         ("loss.auxiliary", config.loss.auxiliary, config.loss.auxiliary >= 0, "0 or more"),
+        *_loss_rules(config.loss),
         *(
             (f"model.deeplab_v3.{key}", value, fine, allowed)
             for pyramid in (config.model.deeplab_v3,)
@@ -256,6 +269,17 @@ def check(config: ConfigDict) -> None:
         )
 
 
+def _loss_rules(loss: ConfigDict) -> list[tuple[str, Any, bool, str]]:
+    """Of the section ``loss``: keys, values, whether they are fine, what they may be."""
+    ohem = loss.ohem
+    return [
+        ("loss.name", loss.name, loss.name in objective.LOSSES, _one_of(objective.LOSSES)),
+        ("loss.ohem.threshold", ohem.threshold, 0 < ohem.threshold <= 1, "above 0, up to 1"),
+        ("loss.ohem.min_kept", ohem.min_kept, 0 <= ohem.min_kept <= 1, "0 to 1"),
+        ("loss.logit_adjustment", loss.logit_adjustment, loss.logit_adjustment >= 0, "0 or more"),
+    ]
+
+
 def _check_patterns(config: ConfigDict, network: nn.Module) -> None:
     """Refuse a name of something to freeze that the network does not have."""
     if not (config.model.freeze_bn or config.optim.freeze):
@@ -289,6 +313,18 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
         present_only=settings.draw_present_only,
     )
     return coefficients, draw
+
+
+def _loss(config: ConfigDict, dataset: data.Dataset) -> objective.Loss:
+    settings = config.loss
+    loss = objective.LOSSES[settings.name]
+    if settings.name in settings:  # a section of its own
+        loss = loss._replace(of_pixels=partial(loss.of_pixels, **settings[settings.name]))
+    if settings.logit_adjustment:
+        prior = class_prior.log_prior(dataset.splits["train"].class_pixels)
+        offsets = jnp.asarray(settings.logit_adjustment * prior, jnp.float32)
+        loss = loss._replace(offsets=offsets)
+    return loss
 
 
 def _head_options(config: ConfigDict) -> dict[str, Any]:

@@ -3,21 +3,44 @@
     L = lambda * CE(y, label) + (1 - lambda) * CE(y_drop, label without z) + alpha * suppression
 
 (section 3.3 of the paper; lambda falls from 1 to 0 while training goes on, see ``schedules``.) A
-network with an auxiliary classifier adds its cross-entropy, which the method leaves alone.
+network with an auxiliary classifier adds its own, which the method leaves alone. CE is the
+cross-entropy or another loss of ``LOSSES`` in its place, the same one in every term.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import losses
+from dropclass_jax import hard_examples, losses
 from dropclass_jax.losses import IGNORE_LABEL, Pair
 
 Terms = dict[str, Pair]
+
+
+class Loss(NamedTuple):
+    """What stands in the place of CE.
+
+    Attributes:
+      of_pixels: ``(logits, labels, *, class_weights, ignore_label) -> Pair``.
+      weighs_labels_alone: whether the weight in the pair follows from the labels, and is that of
+        ``losses.pixel_weights``.
+      offsets: ``[K]``, added to the logits; None for nothing. See ``class_prior.log_prior``.
+    """
+
+    of_pixels: Callable[..., Pair] = losses.cross_entropy
+    weighs_labels_alone: bool = True
+    offsets: jax.Array | None = None
+
+
+LOSSES = {
+    "cross_entropy": Loss(),
+    "ohem": Loss(hard_examples.ohem, weighs_labels_alone=False),
+}
 
 
 def mask_dropped(labels: jax.Array, keep: jax.Array, ignore_label: int = IGNORE_LABEL) -> jax.Array:
@@ -42,32 +65,41 @@ def loss_terms(
     labels: jax.Array,
     keep: jax.Array | None,
     *,
+    loss: Loss = LOSSES["cross_entropy"],
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
 ) -> Terms:
     """The terms of the loss as ``(sum, weight)`` pairs, unscaled.
+
+    The suppression looks at the network's own logits, without the loss's offsets: they are what it
+    answers with.
 
     Args:
       outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``; with an
         auxiliary classifier ``logits_auxiliary``.
       labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
       keep: ``[K]`` or ``[B, K]``; None for plain training.
+      loss: what stands in the place of CE.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
 
     Returns:
       ``plain`` and, for DropClass, ``drop`` and ``suppression``; ``auxiliary`` where it is.
     """
-    cross_entropy = partial(
-        losses.cross_entropy, class_weights=class_weights, ignore_label=ignore_label
-    )
-    terms = {"plain": cross_entropy(outputs["logits"], labels)}
+
+    def of(logits: jax.Array, labels: jax.Array) -> Pair:
+        if loss.offsets is not None:
+            logits = logits + loss.offsets.astype(logits.dtype)
+        return loss.of_pixels(
+            logits, labels, class_weights=class_weights, ignore_label=ignore_label
+        )
+
+    terms = {"plain": of(outputs["logits"], labels)}
     if "logits_drop" in outputs:
-        kept_labels = mask_dropped(labels, keep, ignore_label)
-        terms["drop"] = cross_entropy(outputs["logits_drop"], kept_labels)
+        terms["drop"] = of(outputs["logits_drop"], mask_dropped(labels, keep, ignore_label))
         terms["suppression"] = losses.suppression(outputs["logits_drop"], keep)
     if "logits_auxiliary" in outputs:
-        terms["auxiliary"] = cross_entropy(outputs["logits_auxiliary"], labels)
+        terms["auxiliary"] = of(outputs["logits_auxiliary"], labels)
     return terms
 
 
@@ -78,7 +110,7 @@ def label_weights(
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
 ) -> dict[str, jax.Array]:
-    """The weights in ``loss_terms`` that follow from the labels, without the network's outputs.
+    """The weights in ``loss_terms`` of a loss that weighs labels alone: they need no outputs.
 
     A batch that is taken in parts needs them before the first part, whose share of the loss is its
     sums over everybody's weights.

@@ -8,6 +8,8 @@ A batch too large for the memory is taken in k parts, one after the other, whose
 those of the whole batch before anything is divided. Part i is every k-th example from the i-th on,
 so that no example changes its part with the number of devices. Only batch norm sees a part alone:
 its statistics are those of one part over all devices, and the running ones are updated k times.
+A loss whose weights depend on the outputs runs the network twice on every part, first for the sums
+of the whole batch, then for the gradients.
 """
 
 from __future__ import annotations
@@ -111,6 +113,7 @@ def update(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    loss: objective.Loss = objective.LOSSES["cross_entropy"],
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
@@ -130,6 +133,7 @@ def update(
       alpha: weight of the suppression.
       model: see ``dropclass_jax.models``; its batch norms use the same ``axis_name``.
       optimizer: an optax optimizer.
+      loss: what stands in the place of the cross-entropy; see ``objective.LOSSES``.
       auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
@@ -144,52 +148,63 @@ def update(
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     of_labels = {"class_weights": class_weights, "ignore_label": ignore_label}
-    weights = parallel.psum(objective.label_weights(labels, keep, **of_labels), axis_name)
+
+    def terms_of(params: Any, batch_stats: Any, part: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Of one part on this device: loss terms, and the statistics after it."""
+        images, labels, keep, rows = part
+        with dropout_rows(rows):
+            outputs, updated = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                images,
+                keep=keep,
+                train=True,
+                mutable=["batch_stats"],
+                rngs=rngs,
+            )
+        terms = objective.loss_terms(outputs, labels, keep, loss=loss, **of_labels)
+        return terms, updated["batch_stats"]
 
     def gradients_of(
-        batch_stats: Any, images: jax.Array, labels: jax.Array, keep: Any, rows: jax.Array
+        batch_stats: Any, part: tuple[Any, ...], whole: objective.Terms
     ) -> tuple[Any, objective.Terms, Any]:
-        """Of one part on this device: gradients, loss terms, and the statistics after it."""
+        """Of one part on this device: its share of the gradients, loss terms, statistics."""
 
         def share_of_loss(params: Any) -> tuple[jax.Array, tuple[objective.Terms, Any]]:
-            with dropout_rows(rows):
-                outputs, updated = model.apply(
-                    {"params": params, "batch_stats": batch_stats},
-                    images,
-                    keep=keep,
-                    train=True,
-                    mutable=["batch_stats"],
-                    rngs=rngs,
-                )
-            terms = objective.loss_terms(outputs, labels, keep, **of_labels)
-            # Its own sums over everybody's weights. The shares of all parts and devices, and so
-            # their gradients, add up to the global loss and its gradient.
-            shares = {}
-            for name, (total, weight) in terms.items():
-                alike = accumulate_steps * parallel.psum(weight, axis_name)
-                shares[name] = total, weights.get(name, alike)
-            return objective.total(shares, lambda_, alpha, auxiliary), (terms, updated)
+            terms, updated = terms_of(params, batch_stats, part)
+            # Everybody's sums, as a function of this part's own: so the gradients of all parts and
+            # devices add up to that of the global loss.
+            fixed = lax.stop_gradient(terms)
+            alike = jax.tree.map(lambda x: accumulate_steps * x, parallel.psum(fixed, axis_name))
+            sums = {name: whole.get(name, alike[name]) for name in terms}
+            sums = jax.tree.map(lambda every, own, held: every + (own - held), sums, terms, fixed)
+            return objective.total(sums, lambda_, alpha, auxiliary), (terms, updated)
 
-        gradients, (terms, updated) = jax.grad(share_of_loss, has_aux=True)(state.params)
-        return gradients, terms, updated["batch_stats"]
+        gradients, (terms, batch_stats) = jax.grad(share_of_loss, has_aux=True)(state.params)
+        return gradients, terms, batch_stats
 
     rows = parallel.example_rows(labels.shape[0], axis_name)
     if accumulate_steps == 1:
-        gradients, terms, batch_stats = gradients_of(state.batch_stats, images, labels, keep, rows)
+        part = images, labels, keep, rows
+        gradients, terms, batch_stats = gradients_of(state.batch_stats, part, {})
     else:
         if keep is not None:
             keep = jnp.broadcast_to(keep, (labels.shape[0], keep.shape[-1]))
+        split = partial(_in_parts, parts=accumulate_steps)
+        parts = jax.tree.map(split, (images, labels, keep, rows))
+        if loss.weighs_labels_alone:  # the sums may be any: their factors do not depend on them
+            weights = parallel.psum(objective.label_weights(labels, keep, **of_labels), axis_name)
+            whole = {name: (jnp.zeros_like(weight), weight) for name, weight in weights.items()}
+        else:
+            terms = lax.map(lambda part: terms_of(state.params, state.batch_stats, part)[0], parts)
+            whole = parallel.psum(jax.tree.map(partial(jnp.sum, axis=0), terms), axis_name)
 
         def add_part(sums: tuple[Any, Any], part: tuple[Any, ...]) -> tuple[Any, objective.Terms]:
             gradients, batch_stats = sums
-            more, terms, batch_stats = gradients_of(batch_stats, *part)
+            more, terms, batch_stats = gradients_of(batch_stats, part, whole)
             return (jax.tree.map(jnp.add, gradients, more), batch_stats), terms
 
         none = jax.tree.map(jnp.zeros_like, state.params)
-        split = partial(_in_parts, parts=accumulate_steps)
-        (gradients, batch_stats), terms = lax.scan(
-            add_part, (none, state.batch_stats), jax.tree.map(split, (images, labels, keep, rows))
-        )
+        (gradients, batch_stats), terms = lax.scan(add_part, (none, state.batch_stats), parts)
         terms = jax.tree.map(partial(jnp.sum, axis=0), terms)
     gradients, terms = parallel.psum((gradients, terms), axis_name)
 
@@ -228,6 +243,7 @@ def train_step(
     image_mean: jax.Array,
     image_std: jax.Array,
     dropclass: tuple[Coefficients, Draw] | None,
+    loss: objective.Loss = objective.LOSSES["cross_entropy"],
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     accumulate_steps: int = 1,
@@ -246,6 +262,7 @@ def train_step(
       image_mean: ``[3]``, on the scale 0 to 1.
       image_std: ``[3]``, on the scale 0 to 1.
       dropclass: schedules and draw; None for plain training.
+      loss: what stands in the place of the cross-entropy; see ``objective.LOSSES``.
       auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       accumulate_steps: how many parts the batch is taken in; see ``update``.
@@ -277,6 +294,7 @@ def train_step(
         alpha,
         model=model,
         optimizer=optimizer,
+        loss=loss,
         auxiliary=auxiliary,
         class_weights=class_weights,
         dropout_key=jax.random.fold_in(_step_key(seed, state.step), _DROPOUT),

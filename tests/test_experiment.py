@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dropclass_jax import experiment
+from dropclass_jax import class_prior, experiment, hard_examples, objective
 from dropclass_jax.command import load_config
 from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
@@ -103,9 +103,26 @@ def test_no_class_weights(config, dataset):
     assert experiment.build(config, dataset).train_step.keywords["class_weights"] is None
 
 
+def test_the_loss_and_what_it_takes_arrive(config, dataset):
+    def built(values):
+        return experiment.build(changed(config, values), dataset).train_step.keywords["loss"]
+
+    assert built({}) == objective.Loss()
+    ohem = built({"loss.name": "ohem", "loss.ohem.threshold": 0.9, "loss.logit_adjustment": 2.0})
+    assert ohem.of_pixels.func is hard_examples.ohem
+    assert ohem.of_pixels.keywords == {"threshold": 0.9, "min_kept": 0.2}
+    assert not ohem.weighs_labels_alone
+    prior = class_prior.log_prior(dataset.splits["train"].class_pixels)
+    np.testing.assert_allclose(ohem.offsets, 2 * prior, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("loss.name", "ohm", "config.loss.name is one of 'cross_entropy', 'ohem'.*not 'ohm'"),
+        ("loss.ohem.threshold", 0.0, "config.loss.ohem.threshold is above 0, up to 1, not 0.0"),
+        ("loss.ohem.min_kept", 100_000.0, "config.loss.ohem.min_kept is 0 to 1, not 100000.0"),
+        ("loss.logit_adjustment", -1.0, "config.loss.logit_adjustment is 0 or more, not -1.0"),
         (
             "loss.class_weights",
             "inverted",

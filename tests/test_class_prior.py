@@ -1,0 +1,48 @@
+"""Logits that know how common each class is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropclass_jax import class_prior, losses, objective
+
+PIXELS = np.array([[60, 20, 0, 0], [70, 10, 0, 0], [10, 0, 30, 0]])
+
+
+def test_log_prior_is_the_share_of_the_pixels():
+    np.testing.assert_allclose(
+        class_prior.log_prior(PIXELS), np.log([0.7, 0.15, 0.15, 1.0]), rtol=1e-14
+    )
+    np.testing.assert_array_equal(class_prior.log_prior(np.zeros((0, 3), int)), np.zeros(3))
+
+
+def test_adjusted_logits_train_every_classifier_and_spare_the_suppression():
+    rng = np.random.default_rng(0)
+    names = ("logits", "logits_drop", "logits_auxiliary")
+    outputs = {name: jnp.asarray(rng.standard_normal((2, 3, 5, 4)), jnp.float32) for name in names}
+    labels = jnp.asarray(rng.integers(0, 4, (2, 6, 10)), jnp.uint8)
+    keep = jnp.array([1, 1, 0, 1.0])
+    offsets = jnp.asarray(0.5 * class_prior.log_prior(PIXELS), jnp.float32)
+    loss = objective.LOSSES["cross_entropy"]._replace(offsets=offsets)
+    got = objective.loss_terms(outputs, labels, keep, loss=loss)
+    # What is added before the upsampling is added after it.
+    shifted = {name: logits + offsets for name, logits in outputs.items()}
+    expected = objective.loss_terms(shifted, labels, keep)
+    for name in ("plain", "drop", "auxiliary"):
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-6)
+    np.testing.assert_array_equal(
+        got["suppression"], losses.suppression(outputs["logits_drop"], keep)
+    )
+
+
+def test_the_best_logits_are_those_of_balanced_classes():
+    """Equal features, classes 9 to 1: adjusted by tau = 1, the answer is indifferent."""
+    labels = jnp.asarray([[[0] * 9 + [1]]], jnp.uint8)
+    offsets = jnp.asarray(class_prior.log_prior(np.array([[9, 1]])), jnp.float32)
+    loss = objective.LOSSES["cross_entropy"]._replace(offsets=offsets)
+
+    def value(bias):
+        logits = jnp.broadcast_to(bias, (1, 1, 10, 2))
+        return objective.total(objective.loss_terms({"logits": logits}, labels, None, loss=loss))
+
+    np.testing.assert_allclose(jax.grad(value)(jnp.zeros(2)), 0, atol=1e-7)

@@ -1,0 +1,82 @@
+"""Every loss of ``LOSSES``, with DropClass: global over devices and parts."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dropclass_jax import objective, parallel, state, step
+
+K, B, H, W = 4, 16, 8, 12
+WEIGHTS = np.array([1.0, 2.0, 0.5, 3.0])
+LAMBDA, ALPHA = 0.4, 10.0
+KEEP = 1.0 - np.eye(K)[np.arange(B) % K] * (np.arange(B) % 3 > 0)[:, None]
+
+
+class Pointwise(nn.Module):
+    """Every output of a network without a norm, at half the images' size: compiles at once."""
+
+    @nn.compact
+    def __call__(self, images, keep=None, train=False):
+        self.variable("batch_stats", "none", jnp.zeros, ())
+        features = nn.avg_pool(images, (2, 2), (2, 2))  # [B, h, w, 3]
+        outputs = {"logits": nn.Dense(K, name="plain")(features)}
+        outputs["logits_auxiliary"] = nn.Dense(K, name="auxiliary")(features)
+        if keep is not None:
+            seen = features * (1 + keep[..., None, None, :3])
+            outputs["logits_drop"] = nn.Dense(K, name="drop")(seen)
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Uneven numbers of pixels an image; two without any, and a class that two images hold."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, K - 1, (B, H, W)).astype(np.uint8)
+    for row in range(B):
+        labels[row, : row % H] = 255
+    labels[0] = labels[5] = 255
+    labels[1, -1] = labels[6, -2:] = K - 1
+    return {"image": 3 * rng.standard_normal((B, H, W, 3)), "label": labels}
+
+
+@pytest.mark.parametrize("name", objective.LOSSES)
+def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
+    """Loss terms, and gradients as a step of 1; the whole batch at once is the measure."""
+    settings = {
+        "loss": objective.LOSSES[name]._replace(offsets=jnp.asarray([-0.1, -1.0, 0.0, -3.0])),
+        "class_weights": jnp.asarray(WEIGHTS),
+    }
+    model, optimizer = Pointwise(), optax.sgd(1.0)
+    with jax.enable_x64(True):
+        keep = jnp.asarray(KEEP)
+        variables = model.init(jax.random.key(1), jnp.zeros((B, H, W, 3)), keep)
+        variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
+
+        @partial(jax.value_and_grad, has_aux=True)
+        def loss(params):
+            outputs = model.apply({**variables, "params": params}, batch["image"], keep)
+            terms = objective.loss_terms(outputs, batch["label"], keep, **settings)
+            return objective.total(terms, LAMBDA, ALPHA), terms
+
+        (expected, terms), gradient = jax.jit(loss)(variables["params"])
+        assert all(value > 0 for value in jax.tree.leaves(terms))
+        assert min(np.abs(x).max() for x in jax.tree.leaves(gradient)) > 1e-4
+
+        def update(current, part):
+            return step.update(
+                current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
+                model=model, optimizer=optimizer, accumulate_steps=2, axis_name=parallel.AXIS,
+                **settings,
+            )  # fmt: skip
+
+        start = state.from_variables(variables, optimizer)
+        sharded = parallel.shard({**batch, "keep": keep})
+        after, scalars = parallel.pmap_step(update)(jax.tree.map(jnp.copy, start), sharded)
+        np.testing.assert_allclose(scalars["loss"], expected, rtol=1e-12)
+        compare = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13)
+        jax.tree.map(compare, jax.tree.map(jnp.subtract, start.params, after.params), gradient)
