@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 class Estimate(NamedTuple):
@@ -47,7 +48,7 @@ def of_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 def quantile(freedom: float) -> float:
     """How many standard errors an interval of Student's t reaches to either side."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(stats.t.ppf(TAILS[1], freedom))
 
 
 def welch_freedom(variances: np.ndarray, counts: Sequence[int]) -> float:

@@ -2,11 +2,15 @@
 
 
 def get_arms(config):
+    remedies = {
+        "weighted": {"loss.class_weights": "effective_number"},
+        "ohem": {"loss.name": "ohem"},
+        "adjusted": {"loss.logit_adjustment": 1.0},
+    }
     plain = {"dropclass.enabled": False}
-    weighted = {"loss.class_weights": "effective_number"}
     return {
         "plain": plain,
         "dropclass": {},
-        "weighted": {**plain, **weighted},
-        "weighted_dropclass": weighted,
+        **{name: {**plain, **settings} for name, settings in remedies.items()},
+        **{f"{name}_dropclass": settings for name, settings in remedies.items()},
     }
