@@ -20,7 +20,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax import command, jobs, rundir, slurm, sweep
+from dropclass_jax import command, compare, jobs, rundir, slurm, sweep
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import sweep_page, sweep_summary, wording
 from dropclass_jax.sweep import Run
@@ -132,6 +132,9 @@ def report(runs: Sequence[Run], arms: sweep.Sweep, spec: str, folder: Path) -> N
     finished = [run for run in runs if sweep.is_finished(run)]
     if not finished:
         raise UserError(f"no run of the sweep in {folder} is finished")
+    # The reference first, whichever of its runs was planned when.
+    finished.sort(key=lambda run: list(arms.arms).index(run.arm))
+    counts = compare.common_counts([run.workdir for run in finished])
     results = [
         sweep_summary.Result(
             run.arm,
@@ -139,8 +142,9 @@ def report(runs: Sequence[Run], arms: sweep.Sweep, spec: str, folder: Path) -> N
             sweep.read_metrics(run.workdir),
             list(rundir.records(run.workdir)),
             run.config.batch_size,
+            of_images,
         )
-        for run in finished
+        for run, of_images in zip(finished, counts, strict=True)
     ]
     missing = [run.name for run in runs if run not in finished]
     print(sweep_page.write(folder, results, arms.question, arms.arms, spec, missing))

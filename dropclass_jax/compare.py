@@ -9,6 +9,7 @@ are given by a folder that holds them (SWEEPDIR/ARM), by a glob in quotes, or wi
 
 from __future__ import annotations
 
+import contextlib
 import glob
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,29 @@ def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.nda
     return ids, counts
 
 
+def common_counts(workdirs: Sequence[Path]) -> list[dict[str, dict[str, np.ndarray]]]:
+    """For each run ``{split: {head: [N, K, 3]}}``, of the splits whose images all runs have."""
+    read = []
+    for workdir in workdirs:
+        splits = {entry["split"] for entry in report.read_metrics(workdir)["results"]}
+        read.append({})
+        for split in splits:
+            with contextlib.suppress(UserError):
+                read[-1][split] = read_counts(workdir, split)
+
+    def known(split: str) -> bool:
+        if not all(split in run for run in read):
+            return False
+        labels = [next(iter(run[split][1].values()))[..., 1] for run in read]
+        return all(
+            np.array_equal(run[split][0], read[0][split][0]) and np.array_equal(label, labels[0])
+            for run, label in zip(read, labels, strict=True)
+        )
+
+    common = {split for split in read[0] if known(split)}
+    return [{split: run[split][1] for split in common} for run in read]
+
+
 def check(a: Side, b: Side) -> None:
     """Refuse two sides that were not scored on the same images and classes.
 
@@ -128,13 +152,6 @@ def check(a: Side, b: Side) -> None:
         )
 
 
-def groups(classes: summary.Classes) -> dict[str, np.ndarray]:
-    """``{group: [K] bool}`` for those of head, medium and tail that there are."""
-    of_class = np.array([summary.group_of(about["train_pixel_share"]) for about in classes])
-    masks = {group: of_class == group for group in summary.GROUPS}
-    return {group: mask for group, mask in masks.items() if mask.any()}
-
-
 def compare(a: Side, b: Side, resamples: int = resampling.RESAMPLES) -> compare_summary.Outcome:
     """Everything that is said about two sides; see ``resampling.compare``.
 
@@ -143,7 +160,7 @@ def compare(a: Side, b: Side, resamples: int = resampling.RESAMPLES) -> compare_
     """
     check(a, b)
     classes = a.metrics[0]["classes"]
-    masks = groups(classes)
+    masks = summary.group_masks(classes)
     same_runs = a.workdirs == b.workdirs
     found = resampling.compare(a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples)
     return compare_summary.Outcome(

@@ -135,8 +135,8 @@ def findings(outcome: Outcome) -> list[str]:
             sentences.append(f"{b} is {verdict} in {_list(names)}.")
     if unsure := [row.name for row in classes if row.verdict.startswith("(")]:
         sentences.append(
-            f"{_list(unsure)} would differ if asked for alone, but of {len(classes)} classes "
-            f"{LEVEL * len(classes):.1f} would by chance."
+            f"The intervals of {_list(unsure)} leave out 0 too, but not by enough among "
+            f"{len(classes)} classes, of which {LEVEL * len(classes):.1f} do by chance."
         )
     quiet = sum(row.verdict == NOISE for row in classes)
     sentences.append(f"{quiet} of {len(classes)} classes are within noise.")

@@ -93,7 +93,8 @@ def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     compared = len(rows) - 1
     lines = [
         f"difference: of mIoU, from {rows[0].label}; 'within noise': its interval holds 0",
-        "the intervals are for other seeds on the same images",
+        "intervals of means are for other seeds on the same images; those of differences for other "
+        "images too, where every run has images.npz (but of the gap)",
     ]
     if any(len(row.seeds) == 1 for row in rows):
         lines.append("one seed tells nothing of how far another would be: '-'")

@@ -10,12 +10,15 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dropclass_jax import intervals
+import numpy as np
+
+from dropclass_jax import intervals, resampling
 from dropclass_jax.intervals import Estimate
 from dropclass_jax.reporting import summary
 from dropclass_jax.reporting.summary import Entry
 
 MAIN_SPLITS = ("val",)  # the one that is compared, if there is one of that name; else the first
+RESAMPLES = 4_000  # draws of the images for every arm
 OUT_SPLIT = "val_out"  # the same classes out of their usual context
 
 
@@ -28,6 +31,8 @@ class Result(NamedTuple):
       metrics: the content of `metrics.json`.
       lines: those of `metrics.jsonl`.
       batch_size: examples a step.
+      counts: `{split: {head: [N, K, 3]}}`, hits, labelled and predicted pixels of each image, of
+        splits whose images are the same in all runs; see `resampling.compare`.
     """
 
     arm: str
@@ -35,6 +40,7 @@ class Result(NamedTuple):
     metrics: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     batch_size: int
+    counts: Mapping[str, Mapping[str, np.ndarray]]
 
 
 class Score(NamedTuple):
@@ -121,16 +127,18 @@ def rows(results: Sequence[Result]) -> list[Row]:
     for result in results:
         arms.setdefault(result.arm, []).append(result)
     made: list[Row] = []
+    reference = None  # its runs and head
     for arm, runs in arms.items():
         heads = sorted({e["head"] for run in runs for e in run.metrics["results"]})  # drop first
         for head in heads:
             values = [scores_of(run, split, head) for run in runs]
-            reference = made[0].scores if made else {}
-            scores = {}
-            for name in SCORES:
-                seeds = [value[name] for value in values if value.get(name) is not None]
-                if seeds:
-                    scores[name] = _score(name, seeds, reference.get(name))
+            scores = {name: [v[name] for v in values if v.get(name) is not None] for name in SCORES}
+            scores = {name: seeds for name, seeds in scores.items() if seeds}
+            differences = {}
+            if reference is not None:
+                known = {name: score.seeds for name, score in made[0].scores.items()}
+                differences = _by_seeds(known, scores, same_runs=arm == made[0].arm)
+                differences |= _by_images(*reference, runs, head, split)
             made.append(
                 Row(
                     arm,
@@ -138,11 +146,58 @@ def rows(results: Sequence[Result]) -> list[Row]:
                     len(heads),
                     [run.seed for run in runs],
                     runs[0].metrics["step"],
-                    scores,
+                    {
+                        name: Score(
+                            name,
+                            seeds,
+                            intervals.of_mean(seeds),
+                            intervals.deviation(seeds),
+                            differences.get(name),
+                        )
+                        for name, seeds in scores.items()
+                    },
                     seconds_per_step(runs),
                 )
             )
+            reference = reference or (runs, head)
     return made
+
+
+def _by_seeds(
+    a: Mapping[str, list[float]], b: Mapping[str, list[float]], same_runs: bool
+) -> dict[str, Estimate]:
+    """Differences `b - a` with intervals for other seeds on the same images."""
+    differences = {}
+    for name in a.keys() & b.keys():
+        if same_runs and len(a[name]) == len(b[name]):
+            differences[name] = intervals.of_mean(np.subtract(b[name], a[name]))
+        else:
+            differences[name] = intervals.of_difference(b[name], a[name])
+    return differences
+
+
+def _by_images(
+    a: Sequence[Result], head_a: str, b: Sequence[Result], head_b: str, split: str
+) -> dict[str, Estimate]:
+    """Those for other seeds and other images, of the scores for which this can be known."""
+    if max(len(a), len(b)) == 1:  # nothing is known of other seeds
+        return {}
+    masks = summary.group_masks(a[0].metrics["classes"])
+    differences = {}
+    for name, names in ((split, ("mean_iou", *masks)), (OUT_SPLIT, ("out_of_context",))):
+        sides = [
+            [run.counts.get(name, {}).get(head) for run in runs]
+            for runs, head in ((a, head_a), (b, head_b))
+        ]
+        if any(counts is None for side in sides for counts in side):
+            continue
+        found = resampling.compare(
+            *map(np.stack, sides), masks, same_runs=a is b, resamples=RESAMPLES
+        )
+        for m, score in enumerate(names):
+            value = float(found.b[m] - found.a[m])
+            differences[score] = Estimate(value, float(found.low[m]), float(found.high[m]))
+    return differences
 
 
 def scores_of(run: Result, split: str, head: str) -> dict[str, float | None]:
@@ -169,8 +224,3 @@ def seconds_per_step(runs: Sequence[Result]) -> float | None:
         if line["kind"] == "train" and line.get("images_per_second")
     ]
     return statistics.median(seconds) if seconds else None
-
-
-def _score(name: str, seeds: list[float], reference: Score | None) -> Score:
-    difference = intervals.of_difference(seeds, reference.seeds) if reference else None
-    return Score(name, seeds, intervals.of_mean(seeds), intervals.deviation(seeds), difference)
