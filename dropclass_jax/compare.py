@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.nda
                 for head in HEADS
                 if f"{split}/{head}/counts" in arrays
             }
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):  # missing or damaged
         counts = {}
     if not counts:
         raise UserError(

@@ -15,7 +15,7 @@ from dropclass_jax import intervals, resampling
 from dropclass_jax.intervals import Estimate
 from dropclass_jax.reporting import summary, table
 from dropclass_jax.reporting.summary import Classes
-from dropclass_jax.reporting.wording import count
+from dropclass_jax.reporting.wording import against, count
 from dropclass_jax.resampling import Comparison
 
 NOISE = "within noise"
@@ -124,11 +124,9 @@ def findings(outcome: Outcome) -> list[str]:
     mean, *others = rows(outcome)
     a, b = outcome.names
     value, low, high = mean.difference
-    side = "above" if value > 0 else "below"
-    size = f"{b} is {abs(100 * value):.1f} points of mean IoU {side} {a}"
     noise = "within noise" if mean.verdict == NOISE else "more than noise"
     interval = f"95 % interval: {points(low)} to {points(high)}"
-    sentences = [f"{size}, which is {noise} ({interval})."]
+    sentences = [f"In mean IoU {b} is {against(value, a)}, which is {noise} ({interval})."]
     classes = [row for row in others if row.kind == "class"]
     for verdict in ("higher", "lower"):
         if names := [row.name for row in classes if row.verdict == verdict]:

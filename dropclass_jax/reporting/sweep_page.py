@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dropclass_jax import rundir
-from dropclass_jax.reporting import page, summary, sweep_summary, table
+from dropclass_jax.reporting import page, summary, sweep_summary, table, wording
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GRID,
@@ -260,17 +260,14 @@ def _page(about: Mapping[str, Any], rows: Sequence[Row], chart: Figure) -> str:
 
 def findings(rows: Sequence[Row]) -> list[str]:
     """A sentence a row but the first: how it differs from the reference, or that it does not."""
-    reference = rows[0]
     sentences = []
     for row in rows[1:]:
         score = row.scores["mean_iou"]
-        points = f"{100 * abs(score.difference.value):.1f} points"
-        side = "above" if score.difference.value > 0 else "below"
-        where = f"{row.label}: {points} of mean IoU {side} {reference.label}"
-        if score.verdict == "unknown":
-            sentences.append(f"{where}; with one seed, nothing can be said about noise.")
-        elif score.verdict == "within noise":
-            sentences.append(f"{where}, which is within noise: {_interval(score.difference, '+')}.")
-        else:
-            sentences.append(f"{where}, more than noise: {_interval(score.difference, '+')}.")
+        where = f"{row.label}: {wording.against(score.difference.value, rows[0].label)} in mean IoU"
+        noise = {
+            "unknown": "; with one seed, nothing can be said about noise",
+            "within noise": f", within noise: {_interval(score.difference, '+')}",
+        }
+        more = f", more than noise: {_interval(score.difference, '+')}"
+        sentences.append(f"{where}{noise.get(score.verdict, more)}.")
     return sentences
