@@ -60,11 +60,17 @@ def get_config() -> ConfigDict:
                 "stop_importance_gradient": False,
             },
             "loss": {
-                "name": "cross_entropy",  # or 'ohem'; see README, Rare classes
-                # A pixel is hard when its class has a probability below the threshold, or when it
-                # is in this share of its image's pixels.
+                # 'cross_entropy', 'ohem', 'focal', or 'dice' or 'lovasz' beside the cross-entropy;
+                # see README, Rare classes
+                "name": "cross_entropy",
+                # A pixel is hard whose class has a probability below the threshold, or that is
+                # among this share of its image's pixels.
                 "ohem": {"threshold": 0.7, "min_kept": 0.2},
-                "logit_adjustment": 0.0,  # times the log of the class's share, added in training
+                "focal": {"gamma": 2.0},
+                "region_weight": 1.0,  # of dice and lovasz
+                # Of the logits in training; 0 is off.
+                "logit_adjustment": 0.0,  # 1: times the log of the class's share of the pixels
+                "logit_variation": 0.0,  # 4: sigma of noise, more for rare classes
                 # 'none', 'dataset', 'inverse', 'median_frequency', 'effective_number' or the JSON
                 # file that `python -m dropclass_jax.data stats` writes
                 "class_weights": "none",

@@ -220,7 +220,6 @@ def check(config: ConfigDict) -> None:
         ),
         ("checkpoint.keep", config.checkpoint.keep, config.checkpoint.keep >= 1, "1 or more"),
         ("dropclass.alpha", config.dropclass.alpha, config.dropclass.alpha >= 0, "0 or more"),
-        ("loss.auxiliary", config.loss.auxiliary, config.loss.auxiliary >= 0, "0 or more"),
         *_loss_rules(config.loss),
         *(
             (f"model.deeplab_v3.{key}", value, fine, allowed)
@@ -272,11 +271,18 @@ def check(config: ConfigDict) -> None:
 def _loss_rules(loss: ConfigDict) -> list[tuple[str, Any, bool, str]]:
     """Of the section ``loss``: keys, values, whether they are fine, what they may be."""
     ohem = loss.ohem
+    not_negative = {
+        "focal.gamma": loss.focal.gamma,
+        "region_weight": loss.region_weight,
+        "logit_adjustment": loss.logit_adjustment,
+        "logit_variation": loss.logit_variation,
+        "auxiliary": loss.auxiliary,
+    }
     return [
         ("loss.name", loss.name, loss.name in objective.LOSSES, _one_of(objective.LOSSES)),
         ("loss.ohem.threshold", ohem.threshold, 0 < ohem.threshold <= 1, "above 0, up to 1"),
         ("loss.ohem.min_kept", ohem.min_kept, 0 <= ohem.min_kept <= 1, "0 to 1"),
-        ("loss.logit_adjustment", loss.logit_adjustment, loss.logit_adjustment >= 0, "0 or more"),
+        *((f"loss.{key}", value, value >= 0, "0 or more") for key, value in not_negative.items()),
     ]
 
 
@@ -316,14 +322,15 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
 
 
 def _loss(config: ConfigDict, dataset: data.Dataset) -> objective.Loss:
-    settings = config.loss
-    loss = objective.LOSSES[settings.name]
+    settings, pixels = config.loss, dataset.splits["train"].class_pixels
+    loss = objective.LOSSES[settings.name]._replace(region_weight=settings.region_weight)
     if settings.name in settings:  # a section of its own
         loss = loss._replace(of_pixels=partial(loss.of_pixels, **settings[settings.name]))
-    if settings.logit_adjustment:
-        prior = class_prior.log_prior(dataset.splits["train"].class_pixels)
-        offsets = jnp.asarray(settings.logit_adjustment * prior, jnp.float32)
-        loss = loss._replace(offsets=offsets)
+    if tau := settings.logit_adjustment:
+        loss = loss._replace(offsets=jnp.asarray(tau * class_prior.log_prior(pixels), jnp.float32))
+    if sigma := settings.logit_variation:
+        scale = jnp.asarray(class_prior.rarity(pixels), jnp.float32)
+        loss = loss._replace(variation=objective.Variation(scale, sigma))
     return loss
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropclass_jax.losses import IGNORE_LABEL, Pair, pixel_weights
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.losses import IGNORE_LABEL, Pair, cross_entropy, pixel_weights
+from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.upsampled import sum_over_pixels
 
 
 def ohem(
@@ -42,21 +45,75 @@ def ohem(
 
     Returns:
       ``(sum of weight * nll, sum of weight)`` over the hard pixels, float32 or wider. The second
-      depends on the logits too; its gradient is zero.
+      depends on the logits too, and has no gradient.
     """
-    nll = nll_of_pixels(logits, labels)  # [B, H, W]
+    nll = nll_of_pixels(lax.stop_gradient(logits), labels)  # [B, H, W]
     labelled = labels != ignore_label
-    hardness = jnp.where(labelled, lax.stop_gradient(nll), -1.0)
+    hardness = jnp.where(labelled, nll, -1.0)
     at_least = jnp.ceil(min_kept * jnp.sum(labelled, axis=(1, 2))).astype(jnp.int32)  # [B]
     lowest = jax.vmap(kth_largest)(hardness, jnp.maximum(at_least, 1))
     lowest = jnp.where(at_least > 0, lowest, jnp.inf)[:, None, None]
-    hard = labelled & ((hardness > -np.log(threshold)) | (hardness >= lowest))
-    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label) * hard
-    return jnp.sum(nll * weight), jnp.sum(weight, dtype=nll.dtype)
+    hard = (hardness > -np.log(threshold)) | (hardness >= lowest)
+    hard_labels = jnp.where(hard, labels, ignore_label).astype(labels.dtype)
+    return cross_entropy(
+        logits, hard_labels, class_weights=class_weights, ignore_label=ignore_label
+    )
+
+
+def focal(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    gamma: float = 2.0,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """The focal loss, ``(1 - p)^gamma`` times the cross-entropy of a pixel whose class has p.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4, for a softmax over
+    the classes; ``class_weights`` are its alpha. The mean is over all labelled pixels, hard or not
+    (the paper's is over the anchors that are objects, of which segmentation has no like).
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      gamma: 0 or more; 0 is the cross-entropy, 2 the paper's choice.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``(sum of weight * (1 - p)^gamma * nll, sum of weight)``, two scalars, float32 or wider.
+    """
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    total = sum_over_pixels(
+        partial(focal_sum, gamma=gamma, ignore_label=ignore_label),
+        logits.astype(wide),
+        labels,
+        class_weights,
+        ignore_label=ignore_label,
+    )
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return total, jnp.sum(weight, dtype=wide)
+
+
+def focal_sum(
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None,
+    *,
+    gamma: float,
+    ignore_label: int,
+) -> jax.Array:
+    """The sum of ``focal`` over pixels whose logits are at the labels' resolution."""
+    nll = _nll(logits, labels)
+    # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
+    doubt = jnp.maximum(-jnp.expm1(-nll), jnp.finfo(nll.dtype).tiny)
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(nll * doubt**gamma * weight)
 
 
 def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cross-entropy of every pixel for itself.
+    """The cross-entropy of every pixel for itself, an image at a time.
 
     Args:
       logits: ``[B, h, w, K]``, float; upsampled to the labels' size.
@@ -66,12 +123,20 @@ def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Returns:
       ``[B, H, W]``, float32 or wider, 0 or more.
     """
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
-    logits = resize_bilinear(logits.astype(wide), labels.shape[1:])  # [B, H, W, K]
-    # A product, not a gather: see losses.cross_entropy.
-    own = jnp.sum(logits * jax.nn.one_hot(labels, logits.shape[-1], dtype=wide), axis=-1)
-    nll = jax.nn.logsumexp(logits, axis=-1) - own
-    return jnp.maximum(nll, 0)  # rounding may leave it below
+
+    def of_image(image: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits, labels = image
+        wide = jnp.promote_types(logits.dtype, jnp.float32)
+        return _nll(resize_bilinear(logits.astype(wide)[None], labels.shape)[0], labels)
+
+    return lax.map(of_image, (logits, labels))
+
+
+def _nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """``[..., K]`` and ``[...]`` of the same resolution -> ``[...]``, 0 or more."""
+    # A product, not a gather: see losses.nll_sum.
+    own = jnp.sum(logits * jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), axis=-1)
+    return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - own, 0)  # rounding may leave it below
 
 
 def kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:

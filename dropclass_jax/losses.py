@@ -6,10 +6,12 @@ value is float32 or wider.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.upsampled import sum_over_pixels
 
 Pair = tuple[jax.Array, jax.Array]
 
@@ -44,13 +46,27 @@ def cross_entropy(
       ``(sum of weight * nll, sum of weight)``, two scalars, float32 or wider.
     """
     wide = jnp.promote_types(logits.dtype, jnp.float32)
-    logits = resize_bilinear(logits.astype(wide), labels.shape[1:])  # [B, H, W, K]
+    total = sum_over_pixels(
+        partial(nll_sum, ignore_label=ignore_label),
+        logits.astype(wide),
+        labels,
+        class_weights,
+        ignore_label=ignore_label,
+    )
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return total, jnp.sum(weight, dtype=wide)
+
+
+def nll_sum(
+    logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None, *, ignore_label: int
+) -> jax.Array:
+    """The sum of ``weight * nll`` over pixels whose logits are at the labels' resolution."""
     # One-hot products, not gathers: their transpose is a product too, where a gather's is a
     # scatter, which CPU and TPU are slow at.
-    is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)  # all zero where ignored
+    is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)  # zero where ignored
     nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
-    return jnp.sum(nll * weight), jnp.sum(weight, dtype=wide)
+    return jnp.sum(nll * weight)
 
 
 def pixel_weights(

@@ -16,10 +16,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import hard_examples, losses
+from dropclass_jax import class_prior, hard_examples, losses, region_losses
 from dropclass_jax.losses import IGNORE_LABEL, Pair
+from dropclass_jax.region_losses import RegionSums
 
-Terms = dict[str, Pair]
+Terms = dict[str, Pair | RegionSums]
+
+
+class Variation(NamedTuple):
+    """Noise on the logits in training; see ``class_prior.vary``.
+
+    Attributes:
+      scale: ``[K]``.
+      sigma: of the noise before it is cut off.
+    """
+
+    scale: jax.Array
+    sigma: float
 
 
 class Loss(NamedTuple):
@@ -27,19 +40,32 @@ class Loss(NamedTuple):
 
     Attributes:
       of_pixels: ``(logits, labels, *, class_weights, ignore_label) -> Pair``.
-      weighs_labels_alone: whether the weight in the pair follows from the labels, and is that of
-        ``losses.pixel_weights``.
+      of_regions: ``(logits, labels, *, ignore_label) -> RegionSums``, added to it; None for none.
+      weighs_labels_alone: whether all weights follow from the labels: there are no regions, and the
+        weight in the pair is that of ``losses.pixel_weights``.
+      region_weight: what ``of_regions`` is multiplied by.
       offsets: ``[K]``, added to the logits; None for nothing. See ``class_prior.log_prior``.
+      variation: noise on the logits, or None.
     """
 
     of_pixels: Callable[..., Pair] = losses.cross_entropy
+    of_regions: Callable[..., RegionSums] | None = None
     weighs_labels_alone: bool = True
+    region_weight: float = 1.0
     offsets: jax.Array | None = None
+    variation: Variation | None = None
 
+
+# Each draws its own variation.
+_HEADS = ("logits", "logits_drop", "logits_auxiliary")
 
 LOSSES = {
     "cross_entropy": Loss(),
     "ohem": Loss(hard_examples.ohem, weighs_labels_alone=False),
+    "focal": Loss(hard_examples.focal),
+    # The cross-entropy and ...
+    "dice": Loss(of_regions=region_losses.dice, weighs_labels_alone=False),
+    "lovasz": Loss(of_regions=region_losses.lovasz, weighs_labels_alone=False),
 }
 
 
@@ -68,11 +94,12 @@ def loss_terms(
     loss: Loss = LOSSES["cross_entropy"],
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
+    keys: jax.Array | None = None,
 ) -> Terms:
     """The terms of the loss as ``(sum, weight)`` pairs, unscaled.
 
-    The suppression looks at the network's own logits, without the loss's offsets: they are what it
-    answers with.
+    The suppression looks at the network's own logits, without the loss's offsets and variation:
+    they are what it answers with.
 
     Args:
       outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``; with an
@@ -82,24 +109,34 @@ def loss_terms(
       loss: what stands in the place of CE.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
+      keys: ``[B]`` PRNG keys of the loss's variation, if it has one.
 
     Returns:
-      ``plain`` and, for DropClass, ``drop`` and ``suppression``; ``auxiliary`` where it is.
+      ``plain`` and, for DropClass, ``drop`` and ``suppression``; ``auxiliary`` where it is. With a
+      loss of regions each but the suppression has another beside it, as ``plain_region``.
     """
+    terms: Terms = {}
 
-    def of(logits: jax.Array, labels: jax.Array) -> Pair:
+    def add(name: str, output: str, labels: jax.Array) -> None:
+        logits = outputs[output]
         if loss.offsets is not None:
             logits = logits + loss.offsets.astype(logits.dtype)
-        return loss.of_pixels(
+        if loss.variation is not None:
+            own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _HEADS.index(output))
+            logits = class_prior.vary(logits, own, *loss.variation)
+        terms[name] = loss.of_pixels(
             logits, labels, class_weights=class_weights, ignore_label=ignore_label
         )
+        if loss.of_regions is not None:
+            regions = loss.of_regions(logits, labels, ignore_label=ignore_label)
+            terms[f"{name}_region"] = regions
 
-    terms = {"plain": of(outputs["logits"], labels)}
+    add("plain", "logits", labels)
     if "logits_drop" in outputs:
-        terms["drop"] = of(outputs["logits_drop"], mask_dropped(labels, keep, ignore_label))
+        add("drop", "logits_drop", mask_dropped(labels, keep, ignore_label))
         terms["suppression"] = losses.suppression(outputs["logits_drop"], keep)
     if "logits_auxiliary" in outputs:
-        terms["auxiliary"] = of(outputs["logits_auxiliary"], labels)
+        add("auxiliary", "logits_auxiliary", labels)
     return terms
 
 
@@ -129,11 +166,17 @@ def label_weights(
     return found
 
 
+def mean(term: Pair | RegionSums) -> jax.Array:
+    """What one term of ``loss_terms`` comes to; 0 without any pixel."""
+    return region_losses.mean(term) if isinstance(term, RegionSums) else losses.mean(term)
+
+
 def total(
     terms: Terms,
     lambda_: float | jax.Array = 1.0,
     alpha: float | jax.Array = 10.0,
     auxiliary: float | jax.Array = 0.5,
+    region: float | jax.Array = 1.0,
 ) -> jax.Array:
     """The loss: each term's mean, weighted. A term without any pixel counts as 0.
 
@@ -142,17 +185,20 @@ def total(
       lambda_: the share of the plain path, 1 at the start and 0 at the end of training.
       alpha: the weight of the suppression.
       auxiliary: the weight of the auxiliary classifier; torchvision's.
+      region: the weight of a loss of regions beside the one of pixels.
 
     Returns:
       A scalar, finite for finite logits.
     """
-    loss = losses.mean(terms["plain"])
+
+    def of(name: str) -> jax.Array:
+        loss = mean(terms[name])
+        beside = f"{name}_region"
+        return loss + region * mean(terms[beside]) if beside in terms else loss
+
+    loss = of("plain")
     if "drop" in terms:
-        loss = (
-            lambda_ * loss
-            + (1 - lambda_) * losses.mean(terms["drop"])
-            + alpha * losses.mean(terms["suppression"])
-        )
+        loss = lambda_ * loss + (1 - lambda_) * of("drop") + alpha * mean(terms["suppression"])
     if "auxiliary" in terms:
-        loss += auxiliary * losses.mean(terms["auxiliary"])
+        loss += auxiliary * of("auxiliary")
     return loss

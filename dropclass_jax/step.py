@@ -32,8 +32,9 @@ from dropclass_jax.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
 
-# Folded into a step's key for dropout: beyond any row of a batch, whose keys are drawn likewise.
+# Folded into a step's key: beyond any row of a batch, whose keys are drawn likewise.
 _DROPOUT = 2**31
+_VARIATION = 2**31 + 1
 
 
 class Coefficients(NamedTuple):
@@ -118,6 +119,7 @@ def update(
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
     dropout_key: jax.Array | None = None,
+    variation_key: jax.Array | None = None,
     accumulate_steps: int = 1,
     ema_decay: float = 0.0,
     axis_name: str | None = None,
@@ -138,13 +140,15 @@ def update(
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
       dropout_key: the PRNG key of dropout, equal on all devices; None for a model without.
+      variation_key: that of the loss's variation, likewise.
       accumulate_steps: how many parts the batch is taken in; divides B.
       ema_decay: of the moving average of the parameters, where the state has one.
       axis_name: the axis of the devices.
 
     Returns:
       The state after, and scalars: ``loss``, ``loss_plain`` and, for DropClass, ``loss_drop`` and
-      ``suppression`` (unscaled), ``loss_auxiliary`` where there is one, over all devices.
+      ``suppression`` (unscaled), ``loss_auxiliary`` where there is one, over all devices. A loss of
+      regions comes beside that of pixels, as ``loss_plain_region``.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
     of_labels = {"class_weights": class_weights, "ignore_label": ignore_label}
@@ -161,7 +165,10 @@ def update(
                 mutable=["batch_stats"],
                 rngs=rngs,
             )
-        terms = objective.loss_terms(outputs, labels, keep, loss=loss, **of_labels)
+        keys = None
+        if variation_key is not None:
+            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(variation_key, rows)
+        terms = objective.loss_terms(outputs, labels, keep, loss=loss, keys=keys, **of_labels)
         return terms, updated["batch_stats"]
 
     def gradients_of(
@@ -177,7 +184,8 @@ def update(
             alike = jax.tree.map(lambda x: accumulate_steps * x, parallel.psum(fixed, axis_name))
             sums = {name: whole.get(name, alike[name]) for name in terms}
             sums = jax.tree.map(lambda every, own, held: every + (own - held), sums, terms, fixed)
-            return objective.total(sums, lambda_, alpha, auxiliary), (terms, updated)
+            total = objective.total(sums, lambda_, alpha, auxiliary, loss.region_weight)
+            return total, (terms, updated)
 
         gradients, (terms, batch_stats) = jax.grad(share_of_loss, has_aux=True)(state.params)
         return gradients, terms, batch_stats
@@ -221,10 +229,11 @@ def update(
         ema_params=ema_params,
     )
     scalars = {
-        name if name == "suppression" else f"loss_{name}": objective.losses.mean(pair)
-        for name, pair in terms.items()
+        name if name == "suppression" else f"loss_{name}": objective.mean(term)
+        for name, term in terms.items()
     }
-    return new_state, {"loss": objective.total(terms, lambda_, alpha, auxiliary), **scalars}
+    total = objective.total(terms, lambda_, alpha, auxiliary, loss.region_weight)
+    return new_state, {"loss": total, **scalars}
 
 
 def _in_parts(x: jax.Array, parts: int) -> jax.Array:
@@ -258,7 +267,7 @@ def train_step(
       model: see ``dropclass_jax.models``.
       optimizer: an optax optimizer.
       learning_rate: the optimizer's schedule, for the record only.
-      seed: of the draws and of dropout.
+      seed: of the draws, of dropout and of the loss's variation.
       image_mean: ``[3]``, on the scale 0 to 1.
       image_std: ``[3]``, on the scale 0 to 1.
       dropclass: schedules and draw; None for plain training.
@@ -298,6 +307,7 @@ def train_step(
         auxiliary=auxiliary,
         class_weights=class_weights,
         dropout_key=jax.random.fold_in(_step_key(seed, state.step), _DROPOUT),
+        variation_key=jax.random.fold_in(_step_key(seed, state.step), _VARIATION),
         accumulate_steps=accumulate_steps,
         ema_decay=ema_decay,
         axis_name=axis_name,

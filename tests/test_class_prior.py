@@ -46,3 +46,51 @@ def test_the_best_logits_are_those_of_balanced_classes():
         return objective.total(objective.loss_terms({"logits": logits}, labels, None, loss=loss))
 
     np.testing.assert_allclose(jax.grad(value)(jnp.zeros(2)), 0, atol=1e-7)
+
+
+def test_rarity_is_that_of_the_rarest():
+    rare = np.log([1 / 0.7, 1 / 0.15, 1 / 0.15])
+    np.testing.assert_allclose(class_prior.rarity(PIXELS), [*rare / rare[1], 1], rtol=1e-14)
+    np.testing.assert_array_equal(class_prior.rarity(np.array([[5, 0]])), [0, 0])
+    np.testing.assert_array_equal(class_prior.rarity(np.zeros((0, 3), int)), np.zeros(3))
+
+
+class TestVariation:
+    scale = jnp.array([0.0, 0.5, 1.0])
+
+    def added(self, rows, sigma):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), jnp.array(rows))
+        return class_prior.vary(jnp.zeros((len(rows), 40, 50, 3)), keys, self.scale, sigma)
+
+    def test_it_is_the_clipped_size_of_a_normal_draw_times_the_scale(self):
+        got = np.asarray(self.added([0], sigma=0.8))[0]
+        assert not got[..., 0].any()
+        for c in (1, 2):
+            size = got[..., c] / self.scale[c]
+            assert size.min() >= 0
+            assert size.max() == 1
+            # 2000 draws; P(|0.8 x| > 1) is 0.211, and of |0.8 x| < 0.4 it is 0.383.
+            np.testing.assert_allclose((size == 1).mean(), 0.211, atol=0.03)
+            np.testing.assert_allclose((size < 0.4).mean(), 0.383, atol=0.03)
+
+    def test_a_row_of_the_batch_decides_alone(self):
+        both = self.added([3, 4], sigma=1.0)
+        np.testing.assert_array_equal(both[1:], self.added([4], sigma=1.0))
+        assert (both[0] != both[1]).any()
+
+    def test_every_classifier_has_its_own(self):
+        logits = jnp.zeros((2, 3, 5, 3))
+        outputs = dict.fromkeys(("logits", "logits_drop", "logits_auxiliary"), logits)
+        labels, keep = jnp.full((2, 3, 5), 2, jnp.uint8), jnp.ones(3)
+        variation = objective.Variation(self.scale, 1.0)
+        terms = objective.loss_terms(
+            outputs,
+            labels,
+            keep,
+            loss=objective.LOSSES["cross_entropy"]._replace(variation=variation),
+            keys=jax.random.split(jax.random.key(0), 2),
+        )
+        sums = [float(terms[name][0]) for name in ("plain", "drop", "auxiliary")]
+        assert len(set(sums)) == 3
+        # Class 2 has the most added, and so a loss below that of equal logits.
+        assert max(sums) < 30 * np.log(3)

@@ -7,7 +7,14 @@ import itertools
 import numpy as np
 import pytest
 
-from dropclass_jax import class_prior, experiment, hard_examples, objective
+from dropclass_jax import (
+    class_prior,
+    experiment,
+    hard_examples,
+    losses,
+    objective,
+    region_losses,
+)
 from dropclass_jax.command import load_config
 from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
@@ -107,13 +114,20 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     def built(values):
         return experiment.build(changed(config, values), dataset).train_step.keywords["loss"]
 
-    assert built({}) == objective.Loss()
+    assert built({}) == objective.LOSSES["cross_entropy"]
     ohem = built({"loss.name": "ohem", "loss.ohem.threshold": 0.9, "loss.logit_adjustment": 2.0})
     assert ohem.of_pixels.func is hard_examples.ohem
     assert ohem.of_pixels.keywords == {"threshold": 0.9, "min_kept": 0.2}
     assert not ohem.weighs_labels_alone
     prior = class_prior.log_prior(dataset.splits["train"].class_pixels)
     np.testing.assert_allclose(ohem.offsets, 2 * prior, rtol=1e-6)
+    assert built({"loss.name": "focal", "loss.focal.gamma": 3.0}).of_pixels.keywords["gamma"] == 3
+    dice = built({"loss.name": "dice", "loss.region_weight": 0.5, "loss.logit_variation": 4.0})
+    assert dice.of_pixels is losses.cross_entropy
+    assert dice.of_regions is region_losses.dice
+    assert (dice.region_weight, dice.variation.sigma) == (0.5, 4.0)
+    rarity = class_prior.rarity(dataset.splits["train"].class_pixels)
+    np.testing.assert_allclose(dice.variation.scale, rarity, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +136,9 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
         ("loss.name", "ohm", "config.loss.name is one of 'cross_entropy', 'ohem'.*not 'ohm'"),
         ("loss.ohem.threshold", 0.0, "config.loss.ohem.threshold is above 0, up to 1, not 0.0"),
         ("loss.ohem.min_kept", 100_000.0, "config.loss.ohem.min_kept is 0 to 1, not 100000.0"),
+        ("loss.focal.gamma", -1.0, "config.loss.focal.gamma is 0 or more"),
+        ("loss.region_weight", -1.0, "config.loss.region_weight is 0 or more"),
+        ("loss.logit_variation", -1.0, "config.loss.logit_variation is 0 or more"),
         ("loss.logit_adjustment", -1.0, "config.loss.logit_adjustment is 0 or more, not -1.0"),
         (
             "loss.class_weights",

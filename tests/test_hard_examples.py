@@ -104,6 +104,35 @@ class TestOhem:
         assert not gradient.any()
 
 
+class TestFocal:
+    def test_by_hand(self):
+        total, count = hard_examples.focal(*pixels_of([0.9, 0.5, 0.1]), gamma=2.0)
+        expected = -(0.01 * np.log(0.9) + 0.25 * np.log(0.5) + 0.81 * np.log(0.1))
+        np.testing.assert_allclose(total, expected, rtol=1e-6)
+        assert count == 3
+
+    @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+    def test_by_formula(self, logits, labels, class_weights, gamma):
+        kept, weights = labels != 255, np.ones(K) if class_weights is None else class_weights
+        each, weight = nll(logits, labels)[kept], weights[labels[kept]]
+        with jax.enable_x64(True):
+            got = hard_examples.focal(
+                jnp.asarray(logits), labels, gamma=gamma, class_weights=class_weights
+            )
+        expected = ((1 - np.exp(-each)) ** gamma * each * weight).sum(), weight.sum()
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+    def test_certain_pixels_and_none_at_all_are_finite(self, gamma):
+        logits = jnp.array([[[[1e3, 0.0], [0.0, 1e3]]]])
+        gradient = jax.grad(lambda x, y: losses.mean(hard_examples.focal(x, y, gamma=gamma)))
+        np.testing.assert_allclose(
+            gradient(logits, jnp.zeros((1, 1, 2), jnp.uint8)), [[[[0, 0], [-0.5, 0.5]]]]
+        )
+        assert not gradient(logits, jnp.full((1, 1, 2), 255, jnp.uint8)).any()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_kth_largest_is_that_of_a_sort(dtype):
     with jax.enable_x64(dtype == "float64"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dropclass_jax.models import layers
-from dropclass_jax.models.layers import BatchNorm, Layers, resize_bilinear
+from dropclass_jax.models.layers import BatchNorm, Layers
 
 CHANNELS = 3
 
@@ -155,37 +155,6 @@ def test_evaluation_needs_no_axis():
     x = bn_input()
     y = BatchNorm(axis_name="devices").apply(bn_variables(), x, train=False)
     np.testing.assert_array_equal(y, BatchNorm().apply(bn_variables(), x, train=False))
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 1], [0, 0.25, 0.75, 1]),  # twice as many: at -.25 (held at the edge), .25, .75, 1.25
-        ([0, 10, 30], [0, 4, 10, 22, 30]),  # 3 -> 5: at -.2, .4, 1, 1.6, 2.2
-        ([0, 1, 2, 9], [0.5, 5.5]),  # half as many: at .5, 2.5
-        ([0, 1, 2, 3, 4, 5, 6, 20], [1.5, 5.5]),  # a quarter: at 1.5, 5.5; no antialiasing
-        ([0, 4, 2], [0, 4, 2]),
-    ],
-)
-def test_resize_has_half_pixel_centres(values, expected):
-    with jax.enable_x64(True):
-        x = np.multiply.outer(np.asarray(values, np.float64), [1, 3])  # [n, C=2]
-        y = np.multiply.outer(np.asarray(expected, np.float64), [1, 3])
-        for axis in (0, 1):  # along W, along H
-            image, desired = np.expand_dims(x, axis), np.expand_dims(y, axis)
-            resized = resize_bilinear(jnp.asarray(image)[None], desired.shape[:2])
-            assert resized.dtype == np.float64
-            np.testing.assert_allclose(resized[0], desired, rtol=1e-14, atol=1e-14)
-
-
-def test_resize_is_the_product_of_both_axes_and_keeps_the_dtype():
-    x = jnp.asarray([[0.0, 4.0], [8.0, 20.0]])[None, :, :, None]
-    # Weights of the second row and column: 0, .25, .75, 1.
-    expected = [[0, 1, 3, 4], [2, 3.5, 6.5, 8], [6, 8.5, 13.5, 16], [8, 11, 17, 20]]
-    y = resize_bilinear(x, (4, 4))
-    np.testing.assert_array_equal(y[0, :, :, 0], np.asarray(expected, np.float32))
-    assert resize_bilinear(x.astype(jnp.bfloat16), (4, 4)).dtype == jnp.bfloat16
-    assert resize_bilinear(x, (2, 2)) is x
 
 
 class TestConv:

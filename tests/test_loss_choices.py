@@ -44,34 +44,41 @@ def batch():
     return {"image": 3 * rng.standard_normal((B, H, W, 3)), "label": labels}
 
 
-@pytest.mark.parametrize("name", objective.LOSSES)
+VARIED = objective.LOSSES["cross_entropy"]._replace(
+    variation=objective.Variation(np.array([0.1, 0.5, 1.0, 0.7]), 2.0)
+)
+LOSSES = objective.LOSSES | {"varied": VARIED}
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
     """Loss terms, and gradients as a step of 1; the whole batch at once is the measure."""
     settings = {
-        "loss": objective.LOSSES[name]._replace(offsets=jnp.asarray([-0.1, -1.0, 0.0, -3.0])),
+        "loss": LOSSES[name]._replace(region_weight=0.5, offsets=np.array([-0.1, -1.0, 0.0, -3.0])),
         "class_weights": jnp.asarray(WEIGHTS),
     }
     model, optimizer = Pointwise(), optax.sgd(1.0)
     with jax.enable_x64(True):
-        keep = jnp.asarray(KEEP)
+        keep, key = jnp.asarray(KEEP), jax.random.key(7)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(B))
         variables = model.init(jax.random.key(1), jnp.zeros((B, H, W, 3)), keep)
         variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
 
         @partial(jax.value_and_grad, has_aux=True)
         def loss(params):
             outputs = model.apply({**variables, "params": params}, batch["image"], keep)
-            terms = objective.loss_terms(outputs, batch["label"], keep, **settings)
-            return objective.total(terms, LAMBDA, ALPHA), terms
+            terms = objective.loss_terms(outputs, batch["label"], keep, keys=keys, **settings)
+            return objective.total(terms, LAMBDA, ALPHA, region=0.5), terms
 
         (expected, terms), gradient = jax.jit(loss)(variables["params"])
-        assert all(value > 0 for value in jax.tree.leaves(terms))
+        assert all((value > 0).all() for value in jax.tree.leaves(terms))
         assert min(np.abs(x).max() for x in jax.tree.leaves(gradient)) > 1e-4
 
         def update(current, part):
             return step.update(
                 current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
-                model=model, optimizer=optimizer, accumulate_steps=2, axis_name=parallel.AXIS,
-                **settings,
+                model=model, optimizer=optimizer, variation_key=key, accumulate_steps=2,
+                axis_name=parallel.AXIS, **settings,
             )  # fmt: skip
 
         start = state.from_variables(variables, optimizer)

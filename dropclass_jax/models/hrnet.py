@@ -12,7 +12,8 @@ import dataclasses
 import jax
 from flax import linen as nn
 
-from dropclass_jax.models.layers import ConvNorm, Layers, resize_bilinear
+from dropclass_jax.models.layers import ConvNorm, Layers
+from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.models.resnet import BasicBlock, BottleneckBlock
 
 

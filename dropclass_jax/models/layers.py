@@ -266,16 +266,3 @@ def global_mean(x: jax.Array) -> jax.Array:
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=wide).astype(x.dtype)
-
-
-def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Resizes ``x [B, H, W, C]`` to ``[B, *size, C]``: half-pixel centres, no antialiasing.
-
-    The same as PyTorch's ``interpolate(mode="bilinear", align_corners=False)``. It is a product
-    with two small matrices, asked for at the highest precision: TF32 or bfloat16 would round the
-    values by 1e-3.
-    """
-    if x.shape[1:3] == tuple(size):
-        return x
-    shape = (x.shape[0], *size, x.shape[3])
-    return jax.image.resize(x, shape, "bilinear", antialias=False, precision="highest")
