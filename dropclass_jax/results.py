@@ -14,7 +14,6 @@ from dropclass_jax import boundary, data, inference, metrics, report, rundir, ru
 from dropclass_jax.reporting import summary, table
 
 HEADS = tuple(inference.HEADS)
-WHOLE = inference.describe(inference.WHOLE)
 
 
 class Evaluation(NamedTuple):
@@ -145,7 +144,7 @@ def _merge(
     """Entries in the order of splits, heads and views; a fresh one takes an old one's place."""
 
     def key(entry: Mapping[str, Any]) -> tuple[int, str, str]:
-        return splits.index(entry["split"]), entry["head"], entry.get("inference", WHOLE)
+        return splits.index(entry["split"]), entry["head"], entry.get("inference", summary.WHOLE)
 
     merged = {key(entry): entry for entry in old + fresh}
     return [merged[at] for at in sorted(merged)]
