@@ -9,6 +9,7 @@ trains what has failed again, and leaves alone what is finished.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shlex
 import sys
@@ -167,7 +168,8 @@ def main(argv: list[str]) -> int:
     todo = [run for run in runs if not sweep.is_finished(run)]
     code = 0
     if todo and not given.report:
-        sweep.check(todo)
+        with contextlib.redirect_stdout(sys.stderr):  # commands may be all that stdout is for
+            sweep.check(todo)
         if given.print:
             for words in commands(todo, spec):
                 print(shlex.join(words))

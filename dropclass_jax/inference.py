@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from dropclass_jax.errors import UserError
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 
 Heads = dict[str, jax.Array]
 Forward = Callable[[jax.Array], Heads]

@@ -183,7 +183,7 @@ def check(runs: Sequence[Run]) -> None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether a run has reached its last step and was evaluated there.
+    """Whether a run has reached its last step and was evaluated there, on all of its splits.
 
     Raises:
       UserError: its folder holds a run of another config.
@@ -198,7 +198,9 @@ def is_finished(run: Run) -> bool:
             f"{run.workdir} holds a run of another config: {'; '.join(changed)}. "
             "Choose another --dir, or give the old values"
         )
-    return read_metrics(run.workdir).get("step") == run.config.total_steps
+    metrics = read_metrics(run.workdir)
+    scored = {entry["split"] for entry in metrics.get("results", ())}
+    return metrics.get("step") == run.config.total_steps and scored >= {*run.config.eval.splits}
 
 
 def read_metrics(workdir: Path) -> dict[str, Any]:

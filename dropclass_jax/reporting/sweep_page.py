@@ -83,7 +83,7 @@ def text(rows: Sequence[Row], split: str) -> list[str]:
     """The table as lines of text, scores in %."""
     header, cells = _cells(rows)
     return [
-        f"{split}, numbers in % (s/step: seconds); [ ]: intervals of 95 % over seeds",
+        f"{split}, numbers in % (s/step: seconds)",
         *table.aligned(header, cells, [])[:-1],
     ]
 
@@ -97,7 +97,7 @@ def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "images too, where every run has images.npz (but of the gap)",
     ]
     if any(len(row.seeds) == 1 for row in rows):
-        lines.append("one seed tells nothing of how far another would be: '-'")
+        lines.append("one seed tells nothing of others: '-' and 'unknown'")
     if compared >= 3:
         lines.append(
             f"of {compared} differences like these, {compared / 20:.1f} would be called higher or "
@@ -115,8 +115,8 @@ def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
     several = len({row.steps for row in rows}) > 1
-    header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "", "difference", ""]
-    header += ["verdict", *(SCORES[name] for name in names), "s/step"]
+    header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "95 %"]
+    header += ["difference", "95 %", "verdict", *(SCORES[name] for name in names), "s/step"]
     lines = []
     for row in rows:
         main = row.scores["mean_iou"]

@@ -180,7 +180,7 @@ def _by_images(
     a: Sequence[Result], head_a: str, b: Sequence[Result], head_b: str, split: str
 ) -> dict[str, Estimate]:
     """Those for other seeds and other images, of the scores for which this can be known."""
-    if max(len(a), len(b)) == 1:  # nothing is known of other seeds
+    if min(len(a), len(b)) == 1:  # nothing is known of other seeds
         return {}
     masks = summary.group_masks(a[0].metrics["classes"])
     differences = {}
