@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,18 +198,22 @@ def expand(words: Sequence[str]) -> list[Path]:
 
 
 def names_of(a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]) -> tuple[str, str]:
-    """Short names for two sides: the parts of their paths that differ, or else their heads."""
-    roots = [side[0].parent if len(side) > 1 else side[0] for side in (a, b)]
-    parts = [root.absolute().parts for root in roots]
-    for n in range(len(parts[0])):
-        if parts[0][n : n + 1] != parts[1][n : n + 1]:
-            tails = ["/".join(part[n:]) for part in parts]
-            if all(tails):
-                return tails[0], tails[1]
-            break
-    if roots[0] == roots[1]:
-        return tuple(f"{head or 'predicting'} head" for head in heads)
-    return str(roots[0]), str(roots[1])
+    """Short names for two sides: of what their paths share, the part in which they differ.
+
+    >>> runs = [Path("/runs/plain/seed0"), Path("/runs/plain/seed1")]
+    >>> names_of(runs, [Path("/runs/dropclass/seed0")], (None, None))
+    ('plain', 'dropclass/seed0')
+    """
+    if list(a) == list(b):
+        return tuple(f"{head or 'own'} head" for head in heads)
+    folders = [[str(path.absolute()) for path in side] for side in (a, b)]
+    shared = [os.path.commonprefix(side) for side in folders]  # noqa: RUF071 (by characters)
+    for n, side in enumerate((a, b)):
+        if len(side) > 1:  # without the start of what tells its runs apart
+            shared[n] = re.sub(r"[-_/.]*(seed|run)?[-_]*$", "", shared[n])
+    start = Path(os.path.commonpath(shared))
+    names = [str(Path(path).relative_to(start)) for path in shared]
+    return tuple(names) if "." not in names else ("A", "B")
 
 
 def main(argv: list[str]) -> None:

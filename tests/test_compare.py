@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,22 @@ def test_heads_of_one_run(tmp_path):
     assert compare_summary.rows(found)[0].difference.low > 0
     assert compare.read([run], "val", None, "run").head == "drop"  # the one that predicts
     assert compare.names_of([run], [run], ("plain", "drop")) == ("plain head", "drop head")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "names"),
+    [
+        (["/r/plain/seed0", "/r/plain/seed1"], ["/r/drop/seed0"], ("plain", "drop/seed0")),
+        (["/r/plain_0", "/r/plain_1"], ["/r/drop_0", "/r/drop_1"], ("plain", "drop")),
+        (["/r/sweep/seed0"], ["/r/sweep/seed1"], ("seed0", "seed1")),
+        (["/r/one"], ["/other/two"], ("r/one", "other/two")),
+        (["/r/0", "/r/1"], ["/r/2", "/r/3"], ("A", "B")),
+        (["/r/one"], ["/r/one"], ("drop head", "own head")),
+    ],
+)
+def test_sides_have_short_names(a, b, names):
+    sides = ([Path(path) for path in side] for side in (a, b))
+    assert compare.names_of(*sides, ("drop", None)) == names
 
 
 def test_a_class_that_differs_by_chance_is_in_parentheses(tmp_path):

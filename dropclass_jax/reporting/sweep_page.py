@@ -135,7 +135,7 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                     _number(row.scores[name].mean.value) if name in row.scores else "-"
                     for name in names
                 ),
-                "-" if row.seconds_per_step is None else f"{row.seconds_per_step:.3g}",
+                "-" if row.seconds_per_step is None else f"{row.seconds_per_step:#.3g}",
             ]
         )
     return header, lines
