@@ -56,8 +56,12 @@ def get_config() -> ConfigDict:
                 "draw": "uniform",  # 'uniform' or 'inverse_frequency'
                 "draw_per_example": False,  # else one class for the whole batch
                 "draw_present_only": False,  # only classes that the batch (or example) holds
-                "importance": "shared",  # 'shared' (1x1 head) or 'position' (any head): see README
+                # 'shared' (1x1 head), 'position' (any head) or 'uniform' (no class has its own)
+                "importance": "shared",
                 "stop_importance_gradient": False,
+                "refine": "block",  # or 'none': classify the averaged features as they are
+                # 'default' as model.init says, or 'identity': begin as the plain path
+                "refine_init": "default",
             },
             "loss": {
                 # 'cross_entropy', 'ohem', 'focal', or 'dice' or 'lovasz' beside the cross-entropy;

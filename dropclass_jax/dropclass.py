@@ -14,6 +14,7 @@ class that is dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,14 @@ import jax.numpy as jnp
 from jax import lax
 
 Head = Callable[[jax.Array], jax.Array]
+
+IMPORTANCES = ("shared", "position", "uniform")
+REFINES = ("block", "none")
+REFINE_INITS = ("default", "identity")
+_CHOICES = {"importance": IMPORTANCES, "refine": REFINES, "refine_init": REFINE_INITS}
+
+# Standard deviation and mean of max(x, 0) for a normal x of mean 0 and variance 1.
+_RECTIFIED_NORMAL = (math.sqrt((1 - 1 / math.pi) / 2), 1 / math.sqrt(2 * math.pi))
 
 
 def importance(head: Head, features: jax.Array, class_index: int | jax.Array) -> jax.Array:
@@ -176,6 +185,11 @@ def keep_all(num_classes: int) -> jax.Array:
     return jnp.ones(num_classes, jnp.float32)
 
 
+def identity_kernel(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """The initial kernel ``[1, 1, C, C]`` of a convolution that changes nothing."""
+    return jnp.eye(shape[-1], dtype=dtype).reshape(shape)
+
+
 class DropClass(nn.Module):
     """Features without the dropped class: average, then refine (section 3.2).
 
@@ -187,20 +201,39 @@ class DropClass(nn.Module):
         ``models.layers.Layers``.
       norm: constructor of a batch norm, called as ``norm(name=...)(x, train)``.
       importance: ``'shared'`` for a 1x1 head (no cost that grows with K), ``'position'`` for any
-        head; see ``average_features``.
+        head: see ``average_features``. For a 1x1 head both are its kernel's columns. ``'uniform'``
+        is 1 for every class and feature: no class has features of its own, so that dropping one
+        leaves ``relu(A)`` and is felt in the loss alone (an ablation).
       stop_gradient: hold the importance constant in the backward pass.
+      refine: ``'block'``, or ``'none'`` to classify ``A_avg`` as it is (an ablation).
+      refine_init: ``'default'``, what ``conv`` and ``norm`` start from; or ``'identity'``, which
+        lets the drop path start from the plain one. The convolution then begins as the identity,
+        the norm with the deviation and mean of a rectified normal variable as scale and bias
+        (0.584 and 0.399). Batch statistics take away whatever factor the average has put on a
+        channel, so that for features which are such variables, as ReLU makes them of a norm's
+        output before training, ``relu(BN(A_avg))`` is A itself, at the first step in training. For
+        other features, as a trained network's, it is A up to a shift and a factor of each channel,
+        cut off at 0. This holds for channels that some class has a positive weight for (the average
+        knows no others), whose average varies by more than the norm's epsilon: not from a
+        classifier that starts at N(0, 0.001). The running statistics, which inference uses, are
+        yet to be learned, as any norm's.
     """
 
     conv: Callable[..., Callable[[jax.Array], jax.Array]]
     norm: Callable[..., Callable[[jax.Array, bool], jax.Array]]
     importance: str = "shared"
     stop_gradient: bool = False
+    refine: str = "block"
+    refine_init: str = "default"
 
     @nn.compact
     def __call__(
         self, features: jax.Array, head: Head, keep: jax.Array, train: bool = False
     ) -> jax.Array:
         """``[B, h, w, C]`` features -> ``[B, h, w, C]`` refined features of the kept classes."""
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {known}, not {getattr(self, name)!r}")
         channels = features.shape[-1]
         if self.importance == "shared":
             weights = shared_importance(head, channels, features.dtype)
@@ -210,6 +243,13 @@ class DropClass(nn.Module):
         elif self.importance == "position":
             average = average_features(features, head, keep, stop_gradient=self.stop_gradient)
         else:
-            raise ValueError(f"importance is 'shared' or 'position', not {self.importance!r}")
-        refined = self.conv(channels, 1, use_bias=True, name="conv")(average)
-        return nn.relu(self.norm(name="norm")(refined, train))
+            average = nn.relu(features)
+        if self.refine == "none":
+            return average
+        conv_settings, norm_settings = {}, {}
+        if self.refine_init == "identity":
+            conv_settings["kernel_init"] = identity_kernel
+            norm_settings["start"] = _RECTIFIED_NORMAL
+        conv = self.conv(channels, 1, use_bias=True, name="conv", **conv_settings)
+        norm = self.norm(name="norm", **norm_settings)
+        return nn.relu(norm(conv(average), train))

@@ -138,6 +138,8 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
         axis_name=parallel.AXIS,
         importance=config.dropclass.importance,
         stop_importance_gradient=config.dropclass.stop_importance_gradient,
+        refine=config.dropclass.refine,
+        refine_init=config.dropclass.refine_init,
     )
 
 

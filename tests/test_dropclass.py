@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dropclass_jax import dropclass
+from dropclass_jax.models.layers import Layers
 
 B, H, W, C, K = 2, 3, 4, 6, 5
 
@@ -175,5 +176,44 @@ def test_module_takes_any_head(features, kernel):
     )
     np.testing.assert_allclose(shared, position, atol=1e-6)
     assert np.isfinite(module("position").apply(variables, features, curved(kernel), keep)).all()
-    with pytest.raises(ValueError, match="'shared' or 'position'"):
+    with pytest.raises(ValueError, match=r"importance is one of .*'position'.*not 'other'"):
         module("other").apply(variables, features, linear(kernel), keep)
+
+
+class TestRefine:
+    features = jax.nn.relu(jax.random.normal(jax.random.key(1), (8, 25, 40, 5)))
+    kernel = 3 * jax.random.normal(jax.random.key(3), (5, 6))  # the norm's epsilon is small to it
+
+    def refined(self, features, keep=None, train=True, **settings):
+        layers = Layers()
+        module = dropclass.DropClass(conv=layers.conv, norm=layers.norm, **settings)
+        keep = jnp.ones(6) if keep is None else keep
+        got, variables = module.init_with_output(
+            jax.random.key(0), features, linear(self.kernel), keep, train
+        )
+        return got, variables.get("params", {})
+
+    def test_none_is_the_average_and_has_no_parameters(self):
+        keep = jnp.array([1, 1, 0, 1, 1, 1.0])
+        got, params = self.refined(self.features, keep, refine="none")
+        expected = dropclass.average_features(self.features, linear(self.kernel), keep)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+        assert not params
+
+    def test_a_uniform_importance_does_not_know_the_class(self):
+        signed = self.features - 0.5
+        keep = jnp.array([1, 1, 0, 1, 1, 1.0])
+        got, _ = self.refined(signed, keep, refine="none", importance="uniform")
+        np.testing.assert_array_equal(got, jnp.maximum(signed, 0))
+
+    def test_identity_starts_from_rectified_normal_features_as_they_are(self):
+        """8000 positions of each channel: their own mean and deviation are known to a percent."""
+        assert (self.kernel > 0).any(axis=1).all()
+        got, params = self.refined(self.features, refine_init="identity")
+        np.testing.assert_allclose(got, self.features, atol=0.12)
+        np.testing.assert_allclose(got.mean(), self.features.mean(), atol=0.01)
+        scaled, _ = self.refined(3 * self.features, refine_init="identity")
+        np.testing.assert_allclose(scaled, got, atol=1e-3)  # a factor is taken away
+        default, usual = self.refined(self.features)
+        assert jnp.abs(default - self.features).max() > 1
+        assert jax.tree.structure(params) == jax.tree.structure(usual)

@@ -133,6 +133,8 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("dropclass.refine", "no", "dropclass.refine is 'block' or 'none', not 'no'"),
+        ("dropclass.refine_init", "he", "dropclass.refine_init is 'default' or 'identity'"),
         ("loss.name", "ohm", "config.loss.name is one of 'cross_entropy', 'ohem'.*not 'ohm'"),
         ("loss.ohem.threshold", 0.0, "config.loss.ohem.threshold is above 0, up to 1, not 0.0"),
         ("loss.ohem.min_kept", 100_000.0, "config.loss.ohem.min_kept is 0 to 1, not 100000.0"),

@@ -306,7 +306,7 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
         ("dropclass.p.end", 1.5, r"dropclass\.p\.end is 0 to 1, not 1\.5"),
         ("dropclass.lambda_.shape", "square", r"lambda_\.shape is one of 'linear', .*not 'square'"),
         ("dropclass.draw", "often", r"dropclass\.draw is one of 'uniform', .*not 'often'"),
-        ("dropclass.importance", "no", r"'shared' or 'position', not 'no'"),
+        ("dropclass.importance", "no", r"'position' or 'uniform', not 'no'"),
         ("model.name", "hrnet_w18_small_v3", r"did you mean hrnet_w18_small_v"),
         ("model.init", "xavier", r"model\.init is one of he, reference, not 'xavier'"),
         ("model.dtype", "float8", r"model\.dtype is one of 'float32', 'bfloat16', not 'float8'"),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
+from dropclass_jax.dropclass import IMPORTANCES, REFINE_INITS, REFINES
 from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.models import heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
@@ -90,6 +91,8 @@ def create(
     axis_name: str | None = None,
     importance: str = "shared",
     stop_importance_gradient: bool = False,
+    refine: str = "block",
+    refine_init: str = "default",
 ) -> Segmenter:
     """A segmentation network.
 
@@ -110,8 +113,7 @@ def create(
         ``("backbone",)``; see ``layers.BatchNorm``.
       remat: compute the backbone's blocks again in the backward pass instead of keeping them.
       axis_name: the axis of the devices, for synchronised batch norm.
-      importance: ``'shared'`` or ``'position'``; see ``dropclass.DropClass``.
-      stop_importance_gradient: hold the importance constant in the backward pass.
+      importance, stop_importance_gradient, refine, refine_init: of ``dropclass.DropClass``.
 
     Returns:
       A linen module: ``module.apply(variables, images, keep=None, train=False)`` returns a dict;
@@ -136,8 +138,13 @@ def create(
         )
     if init not in INITIALIZERS:
         raise UserError(f"model.init is one of {', '.join(INITIALIZERS)}, not {init!r}")
-    if importance not in ("shared", "position"):
-        raise UserError(f"dropclass.importance is 'shared' or 'position', not {importance!r}")
+    for key, value, allowed in (
+        ("importance", importance, IMPORTANCES),
+        ("refine", refine, REFINES),
+        ("refine_init", refine_init, REFINE_INITS),
+    ):
+        if value not in allowed:
+            raise UserError(f"dropclass.{key} is {' or '.join(map(repr, allowed))}, not {value!r}")
     if num_classes < 2:
         raise UserError(f"a segmentation needs 2 classes or more, not {num_classes}")
     settings = Layers(
@@ -156,5 +163,7 @@ def create(
         auxiliary=backbone.auxiliary if auxiliary else None,
         importance=importance,
         stop_importance_gradient=stop_importance_gradient,
+        refine=refine,
+        refine_init=refine_init,
         layers=settings,
     )

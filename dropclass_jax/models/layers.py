@@ -50,6 +50,7 @@ class BatchNorm(nn.Module):
       frozen: patterns of module paths (see ``paths``). A norm that matches uses its running
         statistics in training too, and leaves them: MMSegmentation's ``norm_eval``. Its scale and
         bias are trained as any parameter; ``optimizers.create`` can hold them.
+      start: the initial scale and bias.
     """
 
     momentum: float = 0.9
@@ -57,14 +58,17 @@ class BatchNorm(nn.Module):
     axis_name: str | None = None
     dtype: Any = None
     frozen: tuple[str, ...] = ()
+    start: tuple[float, float] = (1.0, 0.0)
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises ``x [..., C]``; with ``train`` by the batch, and updates ``batch_stats``."""
         train = train and not paths.matches(self.path, self.frozen)
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        scale, bias = (
+            self.param(name, nn.initializers.constant(value), (channels,))
+            for name, value in zip(("scale", "bias"), self.start, strict=True)
+        )
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
 
@@ -141,12 +145,14 @@ class Layers:
         dilation: int = 1,
         groups: int = 1,
         use_bias: bool = False,
+        kernel_init: nn.initializers.Initializer | None = None,
         name: str | None = None,
     ) -> nn.Conv:
         """A square convolution of odd size with symmetric padding: ``[B, ceil(H / stride), ...]``.
 
         The padding is PyTorch's ``dilation * (kernel_size // 2)`` on every side. "SAME" is not:
-        it pads an even input with stride 2 on the far side alone.
+        it pads an even input with stride 2 on the far side alone. ``kernel_init`` is the network's
+        unless one is given.
         """
         padding = dilation * (kernel_size // 2)
         return nn.Conv(
@@ -158,12 +164,12 @@ class Layers:
             feature_group_count=groups,
             use_bias=use_bias,
             dtype=self.dtype,
-            kernel_init=self.kernel_init,
+            kernel_init=kernel_init or self.kernel_init,
             conv_general_dilated=_pointwise if (kernel_size, stride, groups) == (1, 1, 1) else None,
             name=name,
         )
 
-    def norm(self, name: str | None = None) -> BatchNorm:
+    def norm(self, name: str | None = None, start: tuple[float, float] = (1.0, 0.0)) -> BatchNorm:
         """A ``BatchNorm``, to be called with ``(x, train)``."""
         return BatchNorm(
             momentum=self.momentum,
@@ -171,6 +177,7 @@ class Layers:
             axis_name=self.axis_name,
             dtype=self.dtype,
             frozen=self.freeze_bn,
+            start=start,
             name=name,
         )
 

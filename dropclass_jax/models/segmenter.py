@@ -24,8 +24,7 @@ class Segmenter(nn.Module):
       dropclass: also classify the features without the dropped class (METHOD: section 3.2 of the
         paper). Off, the network is the plain one, its parameters included.
       auxiliary: the map that a second classifier reads; None for none.
-      importance: ``'shared'`` or ``'position'``; see ``dropclass.DropClass``.
-      stop_importance_gradient: hold the importance constant in the backward pass.
+      importance, stop_importance_gradient, refine, refine_init: of ``dropclass.DropClass``.
       layers: makes the classifier and the refine block.
     """
 
@@ -36,6 +35,8 @@ class Segmenter(nn.Module):
     auxiliary: int | None = None
     importance: str = "shared"
     stop_importance_gradient: bool = False
+    refine: str = "block"
+    refine_init: str = "default"
     layers: Layers = Layers()
 
     @nn.compact
@@ -67,6 +68,8 @@ class Segmenter(nn.Module):
                 self.layers.norm,
                 importance=self.importance,
                 stop_gradient=self.stop_importance_gradient,
+                refine=self.refine,
+                refine_init=self.refine_init,
                 name="refine",
             )
             features_drop = refine(
