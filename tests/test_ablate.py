@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from test_report import Page
 
 from dropclass_jax import ablate, experiment, jobs, rundir, slurm, sweep
 from dropclass_jax.command import load_config
@@ -90,7 +91,9 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     assert content["rows"][0]["scores"]["mean_iou"]["seeds"] == scores
     assert content["rows"][1]["scores"]["mean_iou"]["difference"]["verdict"]
     assert (folder / "sweep.png").stat().st_size > 10_000
-    assert "<svg" in (folder / "report.html").read_text()
+    page = Page((folder / "report.html").read_text())
+    assert page.tags.count("svg") == 1
+    assert "dropclass.enabled=False" in page.text
 
     config.optim.lr = 0.5
     with pytest.raises(UserError, match=r"plain/seed0 holds a run of another config: optim\.lr"):

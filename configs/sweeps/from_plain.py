@@ -7,8 +7,9 @@ def get_arms(config):
     again = {**once, "init.path": "{sweep}/plain_1x/seed{seed}"}
     return {
         "plain_2x": {**twice, **plain},
-        "plain_1x": {**once, **plain},  # what the next two start from
+        "plain_1x": {**once, **plain},  # what the next three start from
         "plain_1x_plain_1x": {**again, **plain},  # a learning rate that starts again, alone
         "plain_1x_dropclass_1x": again,
+        "plain_1x_identity_1x": {**again, "dropclass.refine_init": "identity"},
         "dropclass_2x": twice,
     }
