@@ -139,7 +139,9 @@ def report(runs: Sequence[Run], arms: sweep.Sweep, spec: str, folder: Path) -> N
     results = [
         sweep_summary.Result(
             run.arm,
+            sweep.family(arms.arms[run.arm]),
             run.seed,
+            sweep.steps_in_all(run, runs),
             sweep.read_metrics(run.workdir),
             list(rundir.records(run.workdir)),
             run.config.batch_size,

@@ -25,6 +25,9 @@ from dropclass_jax.errors import UserError, first_line, nearest
 
 Arms = dict[str, dict[str, Any]]
 
+# Settings that come with the length of training.
+LENGTH = ("total_steps", "eval.every_steps", "checkpoint.every_steps")
+
 
 class Sweep(NamedTuple):
     """What a sweep file holds.
@@ -201,6 +204,17 @@ def is_finished(run: Run) -> bool:
     metrics = read_metrics(run.workdir)
     scored = {entry["split"] for entry in metrics.get("results", ())}
     return metrics.get("step") == run.config.total_steps and scored >= {*run.config.eval.splits}
+
+
+def steps_in_all(run: Run, runs: Sequence[Run]) -> int:
+    """The steps of a run, and of the one that it started from, and so on."""
+    before = next((other for other in runs if other.workdir == run.after), None)
+    return run.config.total_steps + (steps_in_all(before, runs) if before else 0)
+
+
+def family(settings: Mapping[str, Any]) -> str:
+    """Equal for arms that differ in nothing but the length of training."""
+    return str(sorted((key, str(value)) for key, value in settings.items() if key not in LENGTH))
 
 
 def read_metrics(workdir: Path) -> dict[str, Any]:

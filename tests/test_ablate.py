@@ -146,7 +146,7 @@ def test_slurm_takes_waves_of_runs(tmp_path, config):
 COMMAND = [sys.executable, "-m", "dropclass_jax.ablate"]
 
 
-def result(arm, head, seed, value, split="val", tail=0.1):
+def result(arm, head, seed, value, split="val", tail=0.1, steps=7, family=""):
     """A finished run's part of what is compared, on two classes."""
     classes = [
         {"name": "road", "train_pixel_share": 0.995},
@@ -154,8 +154,8 @@ def result(arm, head, seed, value, split="val", tail=0.1):
     ]
     entry = {"split": split, "head": head, "mean_iou": value, "iou": [2 * value - tail, tail]}
     lines = [{"kind": "train", "images_per_second": speed} for speed in (1.0, 4.0, 8.0)]
-    content = {"classes": classes, "results": [entry], "step": 7}
-    return sweep_summary.Result(arm, seed, content, lines, 8, {})
+    content = {"classes": classes, "results": [entry]}
+    return sweep_summary.Result(arm, family or arm, seed, steps, content, lines, 8, {})
 
 
 def test_rows_say_what_is_noise():
@@ -194,6 +194,31 @@ def test_a_user_s_mistake_is_one_line(tmp_path):
         "error: a sweep sets --config.seed of its runs itself: give --seeds"
     )
     assert got.stderr.count("\n") == 1
+
+
+def test_arms_are_compared_at_equal_steps():
+    """In all: with those of the run that they started from."""
+    lengths = [("plain_1x", 7), ("plain_2x", 14), ("drop_1x", 7), ("drop_2x", 14), ("drop_4x", 28)]
+    results = [result(arm, "plain", 0, 0.3, steps=steps, family=arm[:4]) for arm, steps in lengths]
+    against = {row.label: row.against for row in sweep_summary.rows(results)}
+    assert against == {
+        "plain_1x": None,
+        "plain_2x": "plain_1x",
+        "drop_1x": "plain_1x",
+        "drop_2x": "plain_2x",
+        "drop_4x": "plain_1x",  # no plain one took as many
+    }
+
+
+def test_steps_in_all(tmp_path):
+    base = load_config("configs/streets.py")
+    arms = sweep.load("configs/sweeps/from_plain.py", base)
+    runs = sweep.plan(arms, base, tmp_path, (0,))
+    steps = {run.arm: sweep.steps_in_all(run, runs) for run in runs}
+    assert steps.pop("plain_1x") == 450
+    assert set(steps.values()) == {900}
+    families = {sweep.family(settings) for settings in arms.arms.values()}
+    assert len(families) == len(arms.arms) - 1  # plain_1x and plain_2x
 
 
 @pytest.mark.parametrize("words", [["0", "x"], [], ["1", "1"], ["-1"]])

@@ -91,8 +91,10 @@ def text(rows: Sequence[Row], split: str) -> list[str]:
 def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """What must be known to read the table."""
     compared = len(rows) - 1
+    references = {row.against for row in rows[1:]}
+    reference = references.pop() if len(references) == 1 else "the arm that is named"
     lines = [
-        f"difference: of mIoU, from {rows[0].label}; 'within noise': its interval holds 0",
+        f"difference: of mIoU, from {reference}; 'within noise': its interval holds 0",
         "intervals of means are for other seeds on the same images; those of differences for other "
         "images too, where every run has images.npz (but of the gap)",
     ]
@@ -116,7 +118,15 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
     several = len({row.steps for row in rows}) > 1
     header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "95 %"]
-    header += ["difference", "95 %", "verdict", *(SCORES[name] for name in names), "s/step"]
+    named = len({row.against for row in rows[1:]}) > 1
+    header += [
+        "difference",
+        *(["from"] if named else []),
+        "95 %",
+        "verdict",
+        *(SCORES[name] for name in names),
+        "s/step",
+    ]
     lines = []
     for row in rows:
         main = row.scores["mean_iou"]
@@ -129,6 +139,7 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 _number(main.deviation),
                 _interval(main.mean),
                 "" if main.difference is None else _number(main.difference.value, "+"),
+                *([row.against or ""] if named else []),
                 "" if main.difference is None else _interval(main.difference, "+"),
                 main.verdict,
                 *(
@@ -157,6 +168,7 @@ def _as_json(row: Row) -> dict[str, Any]:
         "head": row.head,
         "seeds": row.seeds,
         "steps": row.steps,
+        "against": row.against,
         "seconds_per_step": row.seconds_per_step,
     }
     return {**about, "scores": {name: _score_json(score) for name, score in row.scores.items()}}
@@ -173,14 +185,21 @@ def _score_json(score: Score) -> dict[str, Any]:
 def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
     """A row an arm, head and score; fractions at full precision, unknown ones empty."""
     columns = ["arm", "head", "split", "steps", "score", "seeds", "mean", "deviation", "low"]
-    columns += ["high", "difference", "difference_low", "difference_high", "seconds_per_step"]
+    columns += [
+        "high",
+        "against",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "seconds_per_step",
+    ]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
             for name, score in row.scores.items():
                 values = [score.mean.value, score.deviation, *score.mean[1:]]
-                values += score.difference or [None] * 3
+                values += [row.against, *(score.difference or [None] * 3)]
                 about = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
                 values = rundir.finite([*about, *values, row.seconds_per_step])
                 writer.writerow(values)
@@ -263,7 +282,7 @@ def findings(rows: Sequence[Row]) -> list[str]:
     sentences = []
     for row in rows[1:]:
         score = row.scores["mean_iou"]
-        where = f"{row.label}: {wording.against(score.difference.value, rows[0].label)} in mean IoU"
+        where = f"{row.label}: {wording.against(score.difference.value, row.against)} in mean IoU"
         noise = {
             "unknown": "; with one seed, nothing can be said about noise",
             "within noise": f", within noise: {_interval(score.difference, '+')}",

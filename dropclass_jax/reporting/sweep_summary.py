@@ -27,7 +27,9 @@ class Result(NamedTuple):
 
     Attributes:
       arm: the arm's name.
+      family: equal for arms that differ in nothing but the length of training.
       seed: the run's.
+      steps: of training, with those of the run that it started from.
       metrics: the content of `metrics.json`.
       lines: those of `metrics.jsonl`.
       batch_size: examples a step.
@@ -36,7 +38,9 @@ class Result(NamedTuple):
     """
 
     arm: str
+    family: str
     seed: int
+    steps: int
     metrics: Mapping[str, Any]
     lines: Sequence[Mapping[str, Any]]
     batch_size: int
@@ -77,26 +81,34 @@ class Row(NamedTuple):
 
     Attributes:
       arm: its name.
+      family: see `Result`.
       head: which head predicts.
       heads: how many heads the arm's network has.
       seeds: of its runs.
-      steps: of training.
+      steps: see `Result`.
+      against: the label of the row that it is compared with; None for the first.
       scores: by name; those that its split has.
       seconds_per_step: the median over all that the runs recorded; None where they recorded none.
     """
 
     arm: str
+    family: str
     head: str
     heads: int
     seeds: list[int]
     steps: int
+    against: str | None
     scores: dict[str, Score]
     seconds_per_step: float | None
 
     @property
     def label(self) -> str:
         """`ARM`, and which head where it has two."""
-        return self.arm if self.heads == 1 else f"{self.arm}, {self.head} head"
+        return _label(self.arm, self.head, self.heads)
+
+
+def _label(arm: str, head: str, heads: int) -> str:
+    return arm if heads == 1 else f"{arm}, {head} head"
 
 
 # Names of scores in files, and in tables.
@@ -116,8 +128,24 @@ def main_split(results: Sequence[Result]) -> str:
     return next((name for name in MAIN_SPLITS if name in splits), splits[0])
 
 
+class _Reading(NamedTuple):
+    """The runs of an arm as one head reads them; `values` are `{score: [of each run]}`."""
+
+    runs: list[Result]
+    head: str
+    heads: int
+    values: dict[str, list[float]]
+
+    @property
+    def label(self) -> str:
+        return _label(self.runs[0].arm, self.head, self.heads)
+
+
 def rows(results: Sequence[Result]) -> list[Row]:
     """A row an arm and head, in the arms' order, the head that predicts first.
+
+    Each is compared with the first arm; where arms were trained for different numbers of steps,
+    with one of the first arm's family that took as many, if there is one.
 
     Args:
       results: of one or more arms, the reference's first; every arm has one or more seeds.
@@ -126,75 +154,84 @@ def rows(results: Sequence[Result]) -> list[Row]:
     arms: dict[str, list[Result]] = {}
     for result in results:
         arms.setdefault(result.arm, []).append(result)
-    made: list[Row] = []
-    reference = None  # its runs and head
-    for arm, runs in arms.items():
+    readings = []
+    for runs in arms.values():
         heads = sorted({e["head"] for run in runs for e in run.metrics["results"]})  # drop first
         for head in heads:
-            values = [scores_of(run, split, head) for run in runs]
-            scores = {name: [v[name] for v in values if v.get(name) is not None] for name in SCORES}
-            scores = {name: seeds for name, seeds in scores.items() if seeds}
-            differences = {}
-            if reference is not None:
-                known = {name: score.seeds for name, score in made[0].scores.items()}
-                differences = _by_seeds(known, scores, same_runs=arm == made[0].arm)
-                differences |= _by_images(*reference, runs, head, split)
-            made.append(
-                Row(
-                    arm,
-                    head,
-                    len(heads),
-                    [run.seed for run in runs],
-                    runs[0].metrics["step"],
-                    {
-                        name: Score(
-                            name,
-                            seeds,
-                            intervals.of_mean(seeds),
-                            intervals.deviation(seeds),
-                            differences.get(name),
-                        )
-                        for name, seeds in scores.items()
-                    },
-                    seconds_per_step(runs),
-                )
+            scores = [scores_of(run, split, head) for run in runs]
+            values = {name: [s[name] for s in scores if s.get(name) is not None] for name in SCORES}
+            values = {name: of_runs for name, of_runs in values.items() if of_runs}
+            readings.append(_Reading(runs, head, len(heads), values))
+    return [_row(reading, _reference(reading, readings), split) for reading in readings]
+
+
+def _reference(reading: _Reading, readings: Sequence[_Reading]) -> _Reading | None:
+    first, run = readings[0], reading.runs[0]
+    if reading is first:
+        return None
+    like_first = (
+        other
+        for other in readings
+        if (other.runs[0].family, other.head) == (first.runs[0].family, first.head)
+        and other.runs[0].steps == run.steps
+        and other is not reading
+    )
+    return next(like_first, first)
+
+
+def _row(reading: _Reading, reference: _Reading | None, split: str) -> Row:
+    differences = {}
+    if reference is not None:
+        differences = _by_seeds(reference, reading) | _by_images(reference, reading, split)
+    first = reading.runs[0]
+    return Row(
+        first.arm,
+        first.family,
+        reading.head,
+        reading.heads,
+        [run.seed for run in reading.runs],
+        first.steps,
+        reference and reference.label,
+        {
+            name: Score(
+                name,
+                values,
+                intervals.of_mean(values),
+                intervals.deviation(values),
+                differences.get(name),
             )
-            reference = reference or (runs, head)
-    return made
+            for name, values in reading.values.items()
+        },
+        seconds_per_step(reading.runs),
+    )
 
 
-def _by_seeds(
-    a: Mapping[str, list[float]], b: Mapping[str, list[float]], same_runs: bool
-) -> dict[str, Estimate]:
+def _by_seeds(a: _Reading, b: _Reading) -> dict[str, Estimate]:
     """Differences `b - a` with intervals for other seeds on the same images."""
     differences = {}
-    for name in a.keys() & b.keys():
-        if same_runs and len(a[name]) == len(b[name]):
-            differences[name] = intervals.of_mean(np.subtract(b[name], a[name]))
+    for name in a.values.keys() & b.values.keys():
+        of_a, of_b = a.values[name], b.values[name]
+        if a.runs is b.runs and len(of_a) == len(of_b):  # two heads of each network
+            differences[name] = intervals.of_mean(np.subtract(of_b, of_a))
         else:
-            differences[name] = intervals.of_difference(b[name], a[name])
+            differences[name] = intervals.of_difference(of_b, of_a)
     return differences
 
 
-def _by_images(
-    a: Sequence[Result], head_a: str, b: Sequence[Result], head_b: str, split: str
-) -> dict[str, Estimate]:
+def _by_images(a: _Reading, b: _Reading, split: str) -> dict[str, Estimate]:
     """Those for other seeds and other images, of the scores for which this can be known."""
-    if min(len(a), len(b)) == 1:  # nothing is known of other seeds
+    if min(len(a.runs), len(b.runs)) == 1:  # nothing is known of other seeds
         return {}
-    masks = summary.group_masks(a[0].metrics["classes"])
+    masks = summary.group_masks(a.runs[0].metrics["classes"])
     differences = {}
-    for name, names in ((split, ("mean_iou", *masks)), (OUT_SPLIT, ("out_of_context",))):
-        sides = [
-            [run.counts.get(name, {}).get(head) for run in runs]
-            for runs, head in ((a, head_a), (b, head_b))
-        ]
+    for name, scores in ((split, ("mean_iou", *masks)), (OUT_SPLIT, ("out_of_context",))):
+        sides = [[run.counts.get(name, {}).get(x.head) for run in x.runs] for x in (a, b)]
         if any(counts is None for side in sides for counts in side):
             continue
         found = resampling.compare(
-            *map(np.stack, sides), masks, same_runs=a is b, resamples=RESAMPLES
+            *map(np.stack, sides), masks, same_runs=a.runs is b.runs, resamples=RESAMPLES
         )
-        for m, score in enumerate(names):
+        for m, score in enumerate(scores):
             value = float(found.b[m] - found.a[m])
             differences[score] = Estimate(value, float(found.low[m]), float(found.high[m]))
     return differences
