@@ -16,7 +16,7 @@ from test_report import Page
 from dropclass_jax import ablate, experiment, jobs, rundir, slurm, sweep
 from dropclass_jax.command import load_config
 from dropclass_jax.errors import UserError
-from dropclass_jax.reporting import sweep_summary
+from dropclass_jax.reporting import sweep_figures, sweep_summary
 
 PROGRAM = (sys.executable, tiny.__file__)
 SPEC = "configs/streets.py:tiny"
@@ -200,7 +200,8 @@ def test_arms_are_compared_at_equal_steps():
     """In all: with those of the run that they started from."""
     lengths = [("plain_1x", 7), ("plain_2x", 14), ("drop_1x", 7), ("drop_2x", 14), ("drop_4x", 28)]
     results = [result(arm, "plain", 0, 0.3, steps=steps, family=arm[:4]) for arm, steps in lengths]
-    against = {row.label: row.against for row in sweep_summary.rows(results)}
+    rows = sweep_summary.rows(results)
+    against = {row.label: row.against for row in rows}
     assert against == {
         "plain_1x": None,
         "plain_2x": "plain_1x",
@@ -208,6 +209,13 @@ def test_arms_are_compared_at_equal_steps():
         "drop_2x": "plain_2x",
         "drop_4x": "plain_1x",  # no plain one took as many
     }
+    courses = sweep_figures.courses(rows)
+    assert {name: [row.steps for row in course] for name, course in courses.items()} == {
+        "plain": [7, 14],
+        "drop": [7, 14, 28],
+    }
+    axes = sweep_figures.steps(courses, "val").axes
+    assert [line.get_xdata().tolist() for line in axes[0].lines] == [[7, 14], [7, 14, 28]]
 
 
 def test_steps_in_all(tmp_path):

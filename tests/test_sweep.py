@@ -11,6 +11,8 @@ from dropclass_jax import experiment, sweep
 from dropclass_jax.command import load_config
 from dropclass_jax.errors import UserError
 
+# ml_collections loads config files in a way that Python has given up.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SWEEPS = sorted(Path("configs/sweeps").glob("*.py"))
 
 

@@ -8,30 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dropclass_jax import rundir
-from dropclass_jax.reporting import page, summary, sweep_summary, table, wording
-from dropclass_jax.reporting.plot_style import (
-    BLUE,
-    GRID,
-    INK,
-    ORANGE,
-    legend,
-    new_figure,
-    plain_axes,
-    sentence_title,
-)
+from dropclass_jax.reporting import page, summary, sweep_figures, sweep_summary, table, wording
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
-
-COLORS = {"drop": BLUE, "plain": ORANGE}
-MARKERS = {"drop": "o", "plain": "D"}
-PANELS = {
-    "mean_iou": "mean IoU",
-    "tail": "mean IoU of tail classes",
-    "out_of_context": "mean IoU out of context",
-}
 
 
 def write(
@@ -43,6 +24,8 @@ def write(
     missing: Sequence[str],
 ) -> str:
     """Write `sweep.json`, `sweep.csv`, `sweep.png` and `report.html` into a sweep's folder.
+
+    And `steps.png`, where there are arms of two methods or more that differ in length alone.
 
     Args:
       folder: the sweep's.
@@ -69,11 +52,15 @@ def write(
     rundir.write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
     _write_csv(folder / "sweep.csv", rows, split)
     with matplotlib.rc_context({"text.parse_math": False}):
-        chart = figure(rows, question, split)
-        chart.savefig(folder / "sweep.png", dpi=130)
-        html = _page(about, rows, chart)
+        charts = {"sweep": sweep_figures.arms(rows, question, split)}
+        if len(courses := sweep_figures.courses(rows)) > 1:
+            charts["steps"] = sweep_figures.steps(courses, split)
+        for name, chart in charts.items():
+            chart.savefig(folder / f"{name}.png", dpi=130)
+        html = _page(about, rows, charts)
     (folder / "report.html").write_text(html, encoding="utf-8")
-    files = ", ".join(("sweep.json", "sweep.csv", "sweep.png", "report.html"))
+    pictures = (f"{name}.png" for name in charts)
+    files = ", ".join(("sweep.json", "sweep.csv", *pictures, "report.html"))
     return "\n".join(["", question, *text(rows, split), *notes(about, rows)]) + (
         f"\n\nwritten: {folder}/{{{files}}}"
     )
@@ -205,55 +192,7 @@ def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
                 writer.writerow(values)
 
 
-def figure(rows: Sequence[Row], question: str, split: str) -> Figure:
-    """Arms with their intervals, and single seeds as dots; a panel a score."""
-    panels = [name for name in PANELS if any(name in row.scores for row in rows)]
-    chart = new_figure(3.4 + 2.6 * len(panels), 0.34 * len(rows) + 1.9)
-    first = None
-    for n, name in enumerate(panels):
-        axes = plain_axes(chart.add_subplot(1, len(panels), n + 1, sharey=first), grid="x")
-        first = first or axes
-        _panel(axes, rows, name)
-        axes.tick_params(labelleft=n == 0)
-        axes.set_title(PANELS[name], loc="left", fontsize=10, color=INK)
-    first.set_yticks(range(len(rows)), [row.label for row in rows])
-    first.set_ylim(len(rows) - 0.4, -0.6)
-    heads = {row.head for row in rows}
-    handles = [
-        first.plot([], [], MARKERS.get(head, "s"), color=COLORS.get(head, GRID), label=label)[0]
-        for head, label in {"drop": "drop head", "plain": "plain head"}.items()
-        if head in heads
-    ]
-    handles += first.plot([], [], ".", color=GRID, label="one seed")
-    handles += first.plot([], [], color=INK, linewidth=1.2, label="95 % interval of the mean")
-    handles += first.plot([], [], ":", color=INK, label=f"mean of {rows[0].label}")
-    legend(chart, loc="outside lower center", ncols=len(handles), handles=handles)
-    sentence_title(chart, f"{question} ({split})")
-    return chart
-
-
-def _panel(axes: Axes, rows: Sequence[Row], name: str) -> None:
-    scores = [(place, row.scores[name]) for place, row in enumerate(rows) if name in row.scores]
-    if name in rows[0].scores:
-        axes.axvline(rows[0].scores[name].mean.value, color=INK, linestyle=":", linewidth=1)
-    for place, score in scores:
-        head = rows[place].head
-        color = COLORS.get(head, GRID)
-        axes.plot(score.mean[1:], [place, place], color=INK, linewidth=1.2, zorder=2)
-        axes.plot(
-            score.mean.value, place, MARKERS.get(head, "s"), color=color, markersize=7, zorder=3
-        )
-        below = [place + 0.24] * len(score.seeds)
-        axes.plot(score.seeds, below, ".", color=GRID, markersize=6, zorder=4)
-    # By the seeds: the interval of two of them may be many times wider than the picture.
-    values = [value for _, score in scores for value in score.seeds]
-    room = 0.35 * (max(values) - min(values)) + 0.005
-    axes.set_xlim(max(min(values) - room, -0.005), max(values) + room)
-    axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-
-
-def _page(about: Mapping[str, Any], rows: Sequence[Row], chart: Figure) -> str:
+def _page(about: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
     header, cells = _cells(rows)
     arms = {
         arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
@@ -266,7 +205,7 @@ def _page(about: Mapping[str, Any], rows: Sequence[Row], chart: Figure) -> str:
         f"<code>{page.text(about['split'])}</code>; the arms differ from "
         f"<code>{page.text(about['config'])}</code></p>",
         page.bullets([page.text(sentence) for sentence in findings(rows)]),
-        page.vector(chart, "sweep", about["question"], wide=True),
+        *(page.vector(chart, name, about["question"], wide=True) for name, chart in charts.items()),
         "<p>An interval that leaves the picture is cut there.</p>",
         "<h2>In numbers</h2>",
         page.table(header, [("", [page.text(cell) for cell in line]) for line in cells]),
