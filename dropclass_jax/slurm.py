@@ -15,7 +15,7 @@ _SCRIPT = """#!/usr/bin/env bash
 # Task N of the array trains the run of line N, counted from 0, of {tasks}.
 #SBATCH --job-name={name}
 #SBATCH --array=0-{last}
-#SBATCH --output={folder}/slurm-%A_%a.log
+#SBATCH --output={log}
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8
@@ -51,8 +51,8 @@ def write(folder: Path, waves: Sequence[Sequence[Run]], spec: str) -> str:
         script.write_text(
             _SCRIPT.format(
                 tasks=shlex.quote(str(tasks)),
-                folder=folder,
-                name=folder.name,
+                log=shlex.quote(f"{folder}/slurm-%A_%a.log"),
+                name=shlex.quote(folder.name),
                 last=len(runs) - 1,
             )
         )
