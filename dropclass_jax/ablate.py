@@ -180,7 +180,8 @@ def main(argv: list[str]) -> int:
             print(slurm.write(folder, waves(todo), spec))
             return 0
         places = jobs.slots(given.jobs, jobs.gpus())
-        print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished", flush=True)
+        done = len(runs) - len(todo)
+        print(f"{wording.count(len(runs), 'run')}, {done} finished already", flush=True)
         code = train(todo, spec, folder, places)
     elif given.print or given.slurm:
         print("every run is finished", file=sys.stderr)

@@ -78,13 +78,15 @@ def text(rows: Sequence[Row], split: str) -> list[str]:
 def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """What must be known to read the table."""
     compared = len(rows) - 1
-    references = {row.against for row in rows[1:]}
-    reference = references.pop() if len(references) == 1 else "the arm that is named"
-    lines = [
-        f"difference: of mIoU, from {reference}; 'within noise': its interval holds 0",
-        "intervals of means are for other seeds on the same images; those of differences for other "
-        "images too, where every run has images.npz (but of the gap)",
-    ]
+    lines = ["intervals of means are for other seeds on the same images"]
+    if compared:
+        references = {row.against for row in rows[1:]}
+        reference = references.pop() if len(references) == 1 else "the arm that is named"
+        lines = [
+            f"difference: of mIoU, from {reference}; 'within noise': its interval holds 0",
+            f"{lines[0]}; those of differences for other images too, where every run has "
+            "images.npz (but of the gap)",
+        ]
     if any(len(row.seeds) == 1 for row in rows):
         lines.append("one seed tells nothing of others: '-' and 'unknown'")
     if compared >= 3:
