@@ -42,6 +42,9 @@ class Views(NamedTuple):
     flip: bool = False
 
 
+WHOLE = Views()
+
+
 def forward(model: nn.Module, variables: Any) -> Forward:
     """``images [B, H, W, 3] -> {head: logits [B, h, w, K]}`` of a network as it is after training.
 
