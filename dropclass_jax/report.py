@@ -23,7 +23,7 @@ from absl import flags
 from dropclass_jax import command
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import figures, html_table, page, pictures, summary, wording
-from dropclass_jax.reporting.summary import Classes, Entry
+from dropclass_jax.reporting.summary import Entry
 
 SAMPLES_PER_SPLIT = 4
 # Where a data set has both, the second shows the classes of the first out of their usual context.
