@@ -1,8 +1,10 @@
 """A network of two convolutions, and the training command with it.
 
     python tests/tiny.py --config=configs/streets.py:tiny --workdir=RUN ...
+    python tests/tiny.py predict --workdir=RUN ...
 
-is ``python -m dropclass_jax.train`` that knows the model ``tiny``: whole runs in seconds.
+is ``python -m dropclass_jax.train``, or another command, that knows the model ``tiny``: whole runs
+in seconds.
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ import sys
 from pathlib import Path
 
 import flax.linen as nn
+import jax
+import optax
 
-from dropclass_jax import models
+from dropclass_jax import checkpoint, experiment, models, rundir, state
+from dropclass_jax.command import load_config
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.models.layers import ConvNorm, Layers
 
 
@@ -62,8 +68,22 @@ def environment(devices: int = 1) -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
 
 
+def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
+    """A run's folder as training on data of these facts leaves it, but for the training."""
+    config = load_config("configs/streets.py:tiny")
+    config.update_from_flattened_dict({"augment.crop": (32, 48), **settings})
+    rundir.claim(workdir, config, "data", info)
+    network = experiment.model(config, info.num_classes)
+    variables = state.init_variables(network, jax.random.key(3), (64, 64, 3))
+    with checkpoint.manager(workdir) as checkpoints:
+        checkpoint.save(checkpoints, state.from_variables(variables, optax.sgd(0.1)))
+        checkpoint.finish(checkpoints)
+    return workdir
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     models.HEADS.update(HEADS)
     models.BACKBONES.update(BACKBONES)
-    runpy.run_module("dropclass_jax.train", run_name="__main__", alter_sys=True)
+    name = "train" if sys.argv[1].startswith("-") else sys.argv.pop(1)
+    runpy.run_module(f"dropclass_jax.{name}", run_name="__main__", alter_sys=True)
