@@ -52,6 +52,14 @@ def test_the_picture_is_beside_a_key_of_fixed_width():
     assert sizes.pop()[0] == 400
 
 
+def test_a_strip_is_not_enlarged_beyond_reason():
+    image = np.zeros((2, 900, 3), np.uint8)
+    shown = keyed.keyed_overlay(image, np.ones((2, 900), np.uint8), NAMES, COLORS)
+    assert len(shown) == 360
+    np.testing.assert_array_equal(shown[:4, :1800], np.broadcast_to((128, 0, 0), (4, 1800, 3)))
+    assert (shown[4:, :1800] == 255).all()
+
+
 def test_a_high_picture_is_not_enlarged():
     image = np.zeros((500, 20, 3), np.uint8)
     shown = keyed.keyed_overlay(image, np.ones((500, 20), np.uint8), NAMES, COLORS)

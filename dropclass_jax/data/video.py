@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import numpy as np
 from dropclass_jax.errors import UserError
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+
+# FFmpeg, which reads this at its first video, would print what is said here in one line of our own.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 # The one codec for .mp4 that the wheels of OpenCV can write on every platform.
 _CODEC = cv2.VideoWriter.fourcc(*"mp4v")

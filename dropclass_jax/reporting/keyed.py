@@ -18,8 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 from dropclass_jax.reporting import pictures
 from dropclass_jax.reporting.plot_style import GRID, INK
 
-# Smaller pictures are shown enlarged, by a whole number, so that the key beside them is readable.
+# Smaller pictures are shown enlarged, by a whole number, so that the key beside them is readable;
+# strips only as far as they do not get wider than this. Both in pixels.
 LEAST_HEIGHT = 360
+MOST_WIDTH = 2000
 LONGEST_NAME = 28  # characters
 
 
@@ -58,9 +60,12 @@ def keyed_overlay(
       uint8 [H', W', 3], H' at least ``LEAST_HEIGHT``.
     """
     blend = pictures.overlay(image, label, colors, opacity=opacity)
-    factor = max(-(-LEAST_HEIGHT // blend.shape[0]), 1)
-    size = (factor * blend.shape[1], factor * blend.shape[0])
+    height, width = label.shape
+    factor = max(min(-(-LEAST_HEIGHT // height), MOST_WIDTH // width), 1)
+    size = (factor * width, factor * height)
     blend = cv2.resize(blend, size, interpolation=cv2.INTER_NEAREST)
+    below = max(LEAST_HEIGHT - len(blend), 0)
+    blend = np.pad(blend, ((0, below), (0, 0), (0, 0)), constant_values=255)
     shares = np.bincount(label.ravel(), minlength=len(names)) / label.size
     line = line_height(len(blend))
     rows = key_rows(shares, names, len(blend) // line - 1, every_class)
