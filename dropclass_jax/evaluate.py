@@ -220,7 +220,9 @@ def main(argv: list[str]) -> None:
         for kind in ("results", "view_results")
     }
     results.print_tables({**content, **shown}, heads, views)
-    written = ["metrics.json", "metrics.csv", *(["report.html"] if content["results"] else [])]
+    written = ["metrics.json", "metrics.csv"]
+    written += ["images.npz"] if views == inference.WHOLE else []
+    written += ["report.html"] if content["results"] else []
     print(f"\nwritten: {workdir}/{', '.join(written)}")
 
 

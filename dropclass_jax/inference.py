@@ -197,8 +197,8 @@ def check(views: Views) -> None:
         raise UserError(f"window {_by(window)}: height and width are 1 or more")
     if stride is not None and not all(1 <= s <= w for s, w in zip(stride, window, strict=True)):
         raise UserError(
-            f"stride {_by(stride)} does not fit window {_by(window)}: give 1 to the window's "
-            "height and width, so that no pixel is left out"
+            f"stride {_by(stride)} does not fit window {_by(window)}: it is 1 at least and the "
+            "window's height and width at most, so that no pixel is left out"
         )
     if not scales or not all(0 < scale < float("inf") for scale in scales):
         shown = ",".join(f"{scale:g}" for scale in scales) or "none"

@@ -67,9 +67,9 @@ def write(
 ) -> dict[str, Any]:
     """Write ``metrics.json``, ``metrics.csv``, ``images.npz``, ``samples.npz``, ``report.html``.
 
-    Results of the same step that lie there for other splits, heads or views are kept. Those of
-    whole images are the run's ``results``, of which there are counts and samples as well; those of
-    any other views stand apart, as ``view_results``.
+    Results of the same step that lie there for other splits, heads or views are kept; those of
+    another step are not. Those of whole images are the run's ``results``, of which there are counts
+    and samples as well; those of any other views stand apart, as ``view_results``.
 
     Args:
       workdir: the run's folder.
@@ -113,6 +113,9 @@ def write(
         "results": old.get("results", []),
         "view_results": old.get("view_results", []),
     }
+    if not old:  # or what lies there is of another step
+        for name in ("images.npz", "samples.npz"):
+            (workdir / name).unlink(missing_ok=True)
     kind = "results" if views == inference.WHOLE else "view_results"
     content[kind] = _merge(content[kind], fresh, list(dataset.splits))
     content = rundir.finite(content)
@@ -120,8 +123,8 @@ def write(
         means = summary.group_means(entry, content["classes"])
         entry["groups"] = {group: mean for group, (mean, _) in means.items()}
     if kind == "results":
-        _write_counts(workdir / "images.npz", evaluations, heads, keep_others=bool(old))
-        _write_samples(workdir / "samples.npz", evaluations, keep_others=bool(old))
+        _write_counts(workdir / "images.npz", evaluations, heads)
+        _write_samples(workdir / "samples.npz", evaluations)
     rundir.write_json(workdir / "metrics.json", content)
     table.write_csv(workdir / "metrics.csv", content)
     if content["results"]:
@@ -150,11 +153,9 @@ def _merge(
     return [merged[at] for at in sorted(merged)]
 
 
-def _write_counts(
-    path: Path, evaluations: Mapping[str, Evaluation], heads: Iterable[str], keep_others: bool
-) -> None:
+def _write_counts(path: Path, evaluations: Mapping[str, Evaluation], heads: Iterable[str]) -> None:
     """``SPLIT/ids`` str [N] and ``SPLIT/HEAD/counts`` int64 [N, K, 3] of every image."""
-    arrays = _read_arrays(path) if keep_others else {}
+    arrays = _read_arrays(path)
     for split, evaluation in evaluations.items():
         if not np.array_equal(arrays.get(f"{split}/ids"), evaluation.ids):  # of other data
             arrays = {key: array for key, array in arrays.items() if _split_of(key) != split}
@@ -167,8 +168,8 @@ def _write_counts(
     _write_arrays(path, arrays)
 
 
-def _write_samples(path: Path, evaluations: Mapping[str, Evaluation], keep_others: bool) -> None:
-    arrays = _read_arrays(path) if keep_others else {}
+def _write_samples(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    arrays = _read_arrays(path)
     arrays = {key: array for key, array in arrays.items() if _split_of(key) not in evaluations}
     for split, evaluation in evaluations.items():
         for n, sample in enumerate(evaluation.samples):

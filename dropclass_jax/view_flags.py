@@ -10,34 +10,35 @@ from dropclass_jax import inference
 from dropclass_jax.errors import UserError
 
 
-def define() -> None:
+def define(values: flags.FlagValues = flags.FLAGS) -> None:
     """``--mode``, ``--window``, ``--stride``, ``--scales`` and ``--flip``."""
     flags.DEFINE_enum(
         "mode",
         None,
         ["whole", "slide"],
-        "Show whole images, or slide a window over them; whole unless --window is given.",
+        "Show whole images, or slide a window over them; whole unless a window is given.",
+        flag_values=values,
     )
-    flags.DEFINE_string(
-        "window", None, "HEIGHT,WIDTH of the sliding window; by default the training crop's."
-    )
-    flags.DEFINE_string(
-        "stride", None, "DOWN,RIGHT: how far it moves; by default two thirds of the window."
-    )
-    flags.DEFINE_string("scales", "1", "Factors to resize images by, as 0.75,1,1.25.")
-    flags.DEFINE_bool("flip", False, "Show the mirrored image as well.")
+    texts = {
+        "window": "HEIGHT,WIDTH of the sliding window; by default the training crop's.",
+        "stride": "DOWN,RIGHT: how far it moves; by default two thirds of the window.",
+        "scales": "Factors to resize the images by, as 0.75,1,1.25.",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_bool("flip", False, "Show the mirrored images as well.", flag_values=values)
 
 
-def read(crop: Sequence[int]) -> inference.Views:
+def read(crop: Sequence[int], given: flags.FlagValues = flags.FLAGS) -> inference.Views:
     """The views that were asked for.
 
     Args:
       crop: height and width of the training crop, the default window.
+      given: the parsed flags.
 
     Raises:
       UserError: a flag that cannot be read, is out of range or contradicts another.
     """
-    given = flags.FLAGS
     window, stride = _pair("window", given.window), _pair("stride", given.stride)
     if given.mode == "whole" and (window or stride):
         raise UserError(
@@ -47,7 +48,7 @@ def read(crop: Sequence[int]) -> inference.Views:
         height, width = crop
         window = height, width
     try:
-        scales = tuple(float(scale) for scale in given.scales.split(","))
+        scales = tuple(float(scale) for scale in (given.scales or "1").split(","))
     except ValueError:
         raise UserError(
             f"--scales is factors with commas, as 0.75,1,1.25, not {given.scales!r}"

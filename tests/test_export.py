@@ -10,32 +10,20 @@ import sys
 import jax
 import numpy as np
 import pytest
-import tiny
 
-from dropclass_jax import export, inference, models, trained
-from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax import export, inference, trained
 from dropclass_jax.errors import UserError
 from dropclass_jax.export import Sizes
 from dropclass_jax.inference import Views
 
-COLORS = ((0, 0, 255), (255, 0, 0), (0, 200, 0), (90, 90, 90))
-INFO = DatasetInfo(
-    "some", ("sky", "road", "grass", "wall"), COLORS, train_pixels=(4, 3, 2, 1), window=(5, 900)
-)
 ANY = Sizes()
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "HEADS", models.HEADS | tiny.HEADS)
-        patch.setattr(models, "BACKBONES", models.BACKBONES | tiny.BACKBONES)
-        yield tiny.save_run(tmp_path_factory.mktemp("runs") / "run", INFO)
+pytestmark = pytest.mark.usefixtures("named_tiny")
 
 
-@pytest.fixture(scope="module")
-def network(run):
-    return trained.load(run)
+@pytest.fixture
+def network(untrained):
+    return untrained
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -64,14 +52,14 @@ assert not imported & {"dropclass_jax", "flax", "optax", "orbax"}
 """
 
 
-def test_a_file_of_free_sizes_is_called_without_this_project(run, network, tmp_path):
+def test_a_file_of_free_sizes_is_called_without_this_project(network, tmp_path):
     path = tmp_path / "new" / "model.jax"
-    content = export.export_run(run, path, ANY)
+    content = export.export_run(network.workdir, path, ANY)
     assert content == json.loads((tmp_path / "new" / "model.jax.json").read_text())
     assert content["input"] == {"shape": ["b", "h", "w", 3], "dtype": "uint8", "channels": "RGB"}
     assert content["output"] == {"shape": ["b", "h", "w"], "dtype": "uint8", "is": "classes"}
     assert content["classes"][2] == {"value": 2, "name": "grass", "color": [0, 200, 0]}
-    assert content["window"] == [5, 900]
+    assert content["window"] is None  # of 8-bit images
     assert content["platforms"] == ["cpu", "cuda", "tpu"]
     assert (content["head"], content["views"], content["step"]) == ("drop", "whole", 0)
     assert content["check"]["shape"] == [2, 32, 48, 3]

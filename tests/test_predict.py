@@ -16,27 +16,26 @@ import pytest
 import tiny
 from PIL import Image
 
-from dropclass_jax import inference, models, predict, step, submission, trained
+from dropclass_jax import inference, predict, step, submission, trained
 from dropclass_jax.data import codec, frames, images, video
 from dropclass_jax.data.info import CITYSCAPES, VOC, DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.inference import Views
 
-COLORS = ((0, 0, 255), (255, 0, 0), (0, 200, 0), (90, 90, 90))
-INFO = DatasetInfo("some", ("sky", "road", "grass", "wall"), COLORS, train_pixels=(4, 3, 2, 1))
+INFO = tiny.INFO
+COLORS = INFO.colors
+
+pytestmark = pytest.mark.usefixtures("named_tiny")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "HEADS", models.HEADS | tiny.HEADS)
-        patch.setattr(models, "BACKBONES", models.BACKBONES | tiny.BACKBONES)
-        yield tiny.save_run(tmp_path_factory.mktemp("runs") / "run", INFO)
+@pytest.fixture
+def network(untrained):
+    return untrained
 
 
-@pytest.fixture(scope="module")
-def network(run):
-    return trained.load(run)
+@pytest.fixture
+def run(untrained):
+    return untrained.workdir
 
 
 @pytest.fixture
@@ -299,7 +298,7 @@ def test_a_run_of_another_model_is_refused_in_one_line(run, tmp_path):
 def test_the_command(run, network, pictures, tmp_path):
     arguments = [f"--workdir={run}", f"--out={tmp_path}/out", "--save=index", "--window=16,16"]
     result = subprocess.run(
-        [sys.executable, tiny.__file__, "predict", *arguments, str(pictures)],
+        [sys.executable, tiny.__file__, "dropclass_jax.predict", *arguments, str(pictures)],
         capture_output=True, text=True, env=tiny.environment(),
     )  # fmt: skip
     assert result.returncode == 1, result.stderr

@@ -1,17 +1,18 @@
 """A network of two convolutions, and the training command with it.
 
     python tests/tiny.py --config=configs/streets.py:tiny --workdir=RUN ...
-    python tests/tiny.py predict --workdir=RUN ...
 
-is ``python -m dropclass_jax.train``, or another command, that knows the model ``tiny``: whole runs
-in seconds.
+is ``python -m dropclass_jax.train`` that knows the model ``tiny``: whole runs in seconds. With the
+name of another command's module as the first argument it is that command.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import flax.linen as nn
@@ -45,10 +46,10 @@ BACKBONES = {
     "tiny": models.Backbone(lambda layers, output_stride: TinyBackbone(layers), head="last_map")
 }
 
-# A short run on small scenes, as flags.
+# A short run on small scenes.
 SETTINGS = {
     "data.options.train": 12, "data.options.val": 5, "data.options.val_out": 5,
-    "augment.crop": "(32,48)", "batch_size": 8, "total_steps": 12, "log_every": 2,
+    "augment.crop": (32, 48), "batch_size": 8, "total_steps": 12, "log_every": 2,
     "eval.every_steps": 6, "checkpoint.every_steps": 4,
 }  # fmt: skip
 
@@ -68,6 +69,26 @@ def environment(devices: int = 1) -> dict[str, str]:
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
 
 
+# What such runs may be of, where no data is needed.
+INFO = DatasetInfo(
+    "some",
+    ("sky", "road", "grass", "wall"),
+    ((0, 0, 255), (255, 0, 0), (0, 200, 0), (90, 90, 90)),
+    train_pixels=(4, 3, 2, 1),
+)
+
+
+@contextlib.contextmanager
+def known() -> Iterator[None]:
+    """The model name ``tiny``, for as long as it lasts."""
+    heads, backbones = models.HEADS, models.BACKBONES
+    models.HEADS, models.BACKBONES = heads | HEADS, backbones | BACKBONES
+    try:
+        yield
+    finally:
+        models.HEADS, models.BACKBONES = heads, backbones
+
+
 def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     """A run's folder as training on data of these facts leaves it, but for the training."""
     config = load_config("configs/streets.py:tiny")
@@ -85,5 +106,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     models.HEADS.update(HEADS)
     models.BACKBONES.update(BACKBONES)
-    name = "train" if sys.argv[1].startswith("-") else sys.argv.pop(1)
-    runpy.run_module(f"dropclass_jax.{name}", run_name="__main__", alter_sys=True)
+    named = sys.argv[1:] and not sys.argv[1].startswith("-")
+    module = sys.argv.pop(1) if named else "dropclass_jax.train"
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
