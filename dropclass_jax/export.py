@@ -9,6 +9,10 @@ an image is shown to it, and argmax. Whoever uses it needs jax and flatbuffers:
     model = export.deserialize(open("model.jax", "rb").read())
     classes = model.call(images)  # uint8 [B, H, W, 3], RGB -> uint8 [B, H, W]
 
+The jax that wrote it can call it and newer ones can, which jax promises for six months. A file of
+free sizes (`any`, the default) is compiled at the first call with each; it takes any, but networks
+of several resolutions, as HRNet, see best at multiples of 32.
+
 One file serves all of `--platforms`. `model.jax.json` beside it names the classes and their colours
 and says what went in. The file is read back and compared with the run's network; what that gave is
 printed and stands there too (`--nocheck` does without).

@@ -12,6 +12,10 @@ Writes, of each image, under its path in the folder that was given:
 classes NAME/000000.png and so on; with `--frames` all do. `--submission=cityscapes|voc` writes what
 that benchmark's server takes, and nothing else.
 
+The network is compiled once for each size of images. `--pad_to=32` pads them with black to
+multiples of 32: fewer sizes, and for networks of several resolutions, as HRNet, often better
+classes.
+
 An input that cannot be read is reported and skipped; the exit code is then 1.
 """
 
