@@ -6,6 +6,7 @@ prediction. Everything is pure, and static but for the images, so that it can be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def scores(
             log_probability = jax.nn.log_softmax(y)
             seen = total.get(head)
             total[head] = log_probability if seen is None else jnp.logaddexp(seen, log_probability)
-    return {head: y - np.log(len(views)) for head, y in total.items()}
+    return {head: y - math.log(len(views)) for head, y in total.items()}
 
 
 def predictions(scores: Mapping[str, jax.Array]) -> Heads:

@@ -144,7 +144,8 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}"
+    # The sum makes -0.0, which a small loss is rounded to, a plain zero.
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def difference(value: float | None, other: float | None) -> str:
