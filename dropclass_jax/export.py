@@ -302,4 +302,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_bool("check", True, "Compare the file with the run's network.")
     view_flags.define()
+    flags.adopt_module_key_flags(view_flags)  # so that --help lists them
     command.run(main)

@@ -365,4 +365,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_integer("pad_to", 1, "Pad images to multiples of so many pixels.")
     view_flags.define()
+    flags.adopt_module_key_flags(view_flags)  # so that --help lists them
     command.run(main, positional=True)
