@@ -184,6 +184,8 @@ def _quiet_about_closed_loops() -> None:
 def _check_shapes(restored: Any, target: Any) -> None:
     wanted = dict(jax.tree.leaves_with_path(target))
     for path, leaf in jax.tree.leaves_with_path(restored):
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # left as it was asked for
+            raise ValueError(f"{jax.tree_util.keystr(path)} is missing")
         if leaf.shape != wanted[path].shape:
             raise ValueError(
                 f"{jax.tree_util.keystr(path)} has shape {leaf.shape}, not {wanted[path].shape}"

@@ -179,6 +179,8 @@ def default_stride(window: tuple[int, int]) -> tuple[int, int]:
 
 def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
     """Height and width of an image resized by a factor; 1 at least."""
+    if scale == 1:  # also of sizes that an exported network leaves open, which cannot be rounded
+        return tuple(size)
     height, width = (max(round(length * scale), 1) for length in size)
     return height, width
 

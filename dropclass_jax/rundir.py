@@ -125,13 +125,16 @@ def read_info(workdir: Path) -> DatasetInfo | None:
     """The facts of the data that a run was trained on; None for a run that did not keep them."""
     try:
         known = json.loads((workdir / "data.json").read_text())
-        facts = {field.name: known[field.name] for field in dataclasses.fields(DatasetInfo)}
-    except (OSError, ValueError, KeyError):
+        facts = {field.name for field in dataclasses.fields(DatasetInfo)} & known.keys()
+        known["colors"] = tuple(map(tuple, known["colors"]))
+        return DatasetInfo(
+            **{
+                name: tuple(known[name]) if isinstance(known[name], list) else known[name]
+                for name in facts
+            }
+        )
+    except (OSError, ValueError, KeyError, TypeError):  # the last: a fact without a default lacks
         return None
-    facts["colors"] = tuple(map(tuple, facts["colors"]))
-    return DatasetInfo(
-        **{name: tuple(fact) if isinstance(fact, list) else fact for name, fact in facts.items()}
-    )
 
 
 def append_records(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dropclass_jax import checkpoint, experiment, rundir
+from dropclass_jax import checkpoint, experiment, inference, rundir, step
 from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.errors import UserError
+from dropclass_jax.inference import WHOLE, Views
 
 
 class Trained(NamedTuple):
@@ -50,5 +53,51 @@ def load(workdir: Path, which: str = "last") -> Trained:
     info = rundir.read_info(workdir) or experiment.load_data(config).counted_info
     model = experiment.model(config, info.num_classes)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
-    return Trained(workdir, config, info, model, variables, step)
+    variables, at_step = checkpoint.restore_variables(workdir, dict(shapes), which)
+    return Trained(workdir, config, info, model, variables, at_step)
+
+
+def own_head(network: Trained, head: str | None = None) -> str:
+    """The head to predict with: the one asked for, or the network's own.
+
+    Raises:
+      UserError: a plain network is asked for its drop head.
+    """
+    if head == "drop" and not network.config.dropclass.enabled:
+        raise UserError(f"{network.workdir} is a plain run and has no drop head; use --head=plain")
+    return head or ("drop" if network.config.dropclass.enabled else "plain")
+
+
+def class_list(network: Trained) -> list[dict[str, Any]]:
+    """The classes as JSON: what each value of a prediction stands for, with its colour."""
+    about = zip(network.info.classes, network.info.colors, strict=True)
+    return [
+        {"value": value, "name": name, "color": color} for value, (name, color) in enumerate(about)
+    ]
+
+
+def scorer(
+    network: Trained, head: str | None = None, views: Views = WHOLE
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """All the way from pixels to scores, as a pure function that can be jitted and exported.
+
+    Args:
+      network: a run's.
+      head: ``drop`` or ``plain``; the network's own by default.
+      views: how the network is shown an image.
+
+    Returns:
+      ``(variables, images uint8 [B, H, W, 3]) -> scores [B, H, W, K]``; see ``inference.scores``.
+
+    Raises:
+      UserError: the network has no such head, or the views cannot be shown.
+    """
+    head = own_head(network, head)
+    inference.check(views)
+    mean, std = jnp.asarray(network.info.mean), jnp.asarray(network.info.std)
+
+    def score(variables: Any, images: jax.Array) -> jax.Array:
+        forward = inference.forward(network.model, variables)
+        return inference.scores(forward, step.normalize(images, mean, std), **views._asdict())[head]
+
+    return score

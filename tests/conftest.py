@@ -8,9 +8,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 import jax
 import pytest
 from launch_world import World
-from tiny import BACKBONES, HEADS, SETTINGS, TinyBackbone, last_map
+from tiny import INFO, SETTINGS, TinyBackbone, known, last_map, save_run
 
-from dropclass_jax import command, models, train
+from dropclass_jax import command, train, trained
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 
@@ -37,10 +37,10 @@ def tiny():
 
 
 @pytest.fixture
-def named_tiny(monkeypatch):
+def named_tiny():
     """The model name ``tiny``, for configs and commands."""
-    monkeypatch.setattr(models, "HEADS", models.HEADS | HEADS)
-    monkeypatch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)
+    with known():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +49,16 @@ def tiny_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     config = command.load_config("configs/streets.py:tiny")
     config.update_from_flattened_dict({**SETTINGS, "data.prepared_dir": str(folder / "prepared")})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "HEADS", models.HEADS | HEADS)
-        patch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)
+    with known():
         assert train.train(config, folder / "run") == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory):
+    """A DropClass network of the tiny kind, of ``tiny.INFO``, out of the folder of its run."""
+    with known():
+        return trained.load(save_run(tmp_path_factory.mktemp("untrained") / "run", INFO))
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def test_a_folder_per_split(load, source, capsys):
     for seed, example in enumerate(dataset.splits["train"]):
         np.testing.assert_array_equal(example["image"], fabricate.image(seed))
     assert dataset.info.classes == ("class_0", "class_1", "class_2")
+    assert dataset.info.window is None
     assert f"made {source}/classes.yaml from 4 index masks: 3 classes" in capsys.readouterr().out
 
 
@@ -213,6 +214,8 @@ def test_16_bit_images_share_one_window(load, source, capsys):
         values = deep[example["id"].rpartition("/")[2]]
         exact = np.clip((values.astype(float) - low) / (high - low) * 255, 0, 255)
         assert np.abs(example["image"] - exact).max() <= 0.5
+    assert dataset.info.window == (low, high)  # and so when the set is opened again
+    assert load().counted_info.window == (low, high)
     fixed = load(window=f"{low}:{high}")
     np.testing.assert_array_equal(
         fixed.splits["train"][0]["image"], dataset.splits["train"][0]["image"]
@@ -225,7 +228,9 @@ def test_a_window_of_each_image(load, source):
     deep = deep_images(source)
     path = source / "images" / "train" / "b.png"
     path.write_bytes(fabricate.encode(deep["b"] * 10))
-    images = {e["id"]: e["image"] for e in load(window="image").splits["train"]}
+    dataset = load(window="image")
+    assert dataset.info.window == "image"
+    images = {e["id"]: e["image"] for e in dataset.splits["train"]}
     np.testing.assert_array_equal(images["b"], load_alone(deep["b"] * 10))
     np.testing.assert_array_equal(images["a"], load_alone(deep["a"]))
 

@@ -1,5 +1,6 @@
 """The commands as their user runs them, on a network of two convolutions."""
 
+import dataclasses
 import json
 import os
 import re
@@ -350,8 +351,13 @@ def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
 
 def test_data_of_other_classes_is_not_scored(config, tmp_path):
     info = DatasetInfo("two", ("road", "car"), ((0, 0, 0), (9, 9, 9)), train_pixels=(7, 3))
+    info = dataclasses.replace(info, window=(90, 4000))
     rundir.claim(tmp_path, config, "data", info)
     assert rundir.read_info(tmp_path) == info
+    kept = json.loads((tmp_path / "data.json").read_text())
+    del kept["window"]  # as an earlier version wrote it
+    (tmp_path / "data.json").write_text(json.dumps(kept))
+    assert rundir.read_info(tmp_path) == dataclasses.replace(info, window=None)
     rundir.check_classes(tmp_path, ("road", "car"))
     with pytest.raises(
         UserError, match=r"trained on 2 classes \(road, car\), the data has 1 \(road\)"

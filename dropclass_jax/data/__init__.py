@@ -92,7 +92,7 @@ def load(
     if not builder.is_prepared():
         _prepare(builder)
     return Dataset(
-        info=builder.facts,
+        info=builder.prepared_facts(),
         splits={split: builder.source(split) for split in builder.split_names},
         class_pixels=builder.counts("class_pixels"),
         class_images=builder.counts("class_images"),

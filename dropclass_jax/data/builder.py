@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -58,9 +59,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
       split_names: the splits, in the order in which they are written.
       fingerprint: a hash of the recipe.
       notes: lines to tell the user once, when the set is prepared or checked.
+      window: as in ``DatasetInfo``; asked for when the images have been read.
     """
 
     VERSION = tfds.core.Version("1.1.0")
+    window: str | tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -144,6 +147,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             "class_pixels": class_pixels.tolist(),
             "class_images": class_images.tolist(),
             "shapes": shapes,
+            "window": self.window,
             "image_class_pixels": codec.encode_counts(np.reshape(image_pixels, (-1, num_classes))),
         }
 
@@ -180,6 +184,13 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         shapes = np.array(metadata["shapes"], np.int64).reshape(-1, 2)
         counts = codec.decode_counts(metadata["image_class_pixels"], self.facts.num_classes)
         return PreparedSource(records, shapes, counts)
+
+    def prepared_facts(self) -> DatasetInfo:
+        """``facts`` with what was found out about the images when the set was prepared."""
+        window = self.info.metadata["train"].get("window")  # older sets have none
+        return dataclasses.replace(
+            self.facts, window=tuple(window) if isinstance(window, list) else window
+        )
 
     def counts(self, name: str) -> dict[str, np.ndarray]:
         """``class_pixels`` or ``class_images`` of each split, int64 [K]."""

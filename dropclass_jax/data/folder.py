@@ -107,6 +107,11 @@ class Folder(PairBuilder, skip_registration=True):
             self.notes.append(f"16-bit images: {low}..{high} become 0..255 (window={low}:{high})")
         return Depth(16, None if window == "image" else window)
 
+    @property
+    def window(self) -> str | tuple[int, int] | None:
+        bits, window = self._depth
+        return None if bits == 8 else window or "image"
+
     def read(self, pair: Pair) -> Example:
         encoded, image = images.read(pair.image)
         kind, codes = masks.read_codes(pair.label)

@@ -141,6 +141,35 @@ def measure_window(files: Iterable[File]) -> tuple[int, int]:
     return window_of(sum(ordered_map(count, files), np.zeros(65536, np.int64)))
 
 
+def as_trained(file: File, window: str | tuple[int, int] | None) -> np.ndarray:
+    """Read an image and bring it to 8 bits as the images of a set were.
+
+    Args:
+      file: the image.
+      window: of the set; see ``DatasetInfo``.
+
+    Returns:
+      RGB uint8 [H, W, 3].
+
+    Raises:
+      UserError: as ``read`` does, and at other bits than the set's.
+    """
+    _, image = read(file)
+    if image.dtype == np.uint8:
+        if window is not None:
+            raise UserError(
+                f"{file.where} has 8 bits a channel, but the training images have 16: give the "
+                "original image"
+            )
+        return image
+    if window is None:
+        raise UserError(
+            f"{file.where} has 16 bits a channel, and the run knows no map to the 8 bits that it "
+            "was trained on: convert the image as the training images were converted"
+        )
+    return to_8bit(image, window_of(histogram(image)) if window == "image" else window)
+
+
 def to_8bit(image: np.ndarray, window: tuple[int, int]) -> np.ndarray:
     """Map 16-bit values linearly: ``low`` and below to 0, ``high`` and above to 255.
 

@@ -24,6 +24,9 @@ class DatasetInfo:
         known without counting.
       mean: RGB mean that images are normalised with, on the 0..1 scale.
       std: RGB standard deviation, on the 0..1 scale.
+      window: of a set of 16-bit images, the two values that became 0 and 255, or ``'image'`` where
+        each image has its own; None for a set of 8-bit images, and where it was not kept. See
+        ``images.to_8bit``.
     """
 
     name: str
@@ -34,6 +37,7 @@ class DatasetInfo:
     train_pixels: tuple[int, ...] | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    window: str | tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int:
