@@ -208,9 +208,8 @@ def choose_classes(
         return {k: where[k] for k in rare}
     for name in names:
         if name not in known:
-            raise UserError(
-                f"no class is called {name!r}{nearest(name, known)} There is {', '.join(known)}"
-            )
+            near = nearest(name, known) or "."
+            raise UserError(f"no class is called {name!r}{near} There is {', '.join(known)}")
         if not where[known.index(name)]:
             raise UserError(
                 f"class {name} is not to be seen in {split}: in no image does it hold "

@@ -68,7 +68,7 @@ def correlation(run: Run, classes: Classes) -> str:
         seen = "the commoner a class, the more it is like the others"
     return (
         f"{sentence} The rank correlation of similarity with pixels is {signed(rank['rho'])} "
-        f"(n = {count(rank['n'], 'class', 'classes')}, p = {rank['p']:.2g}): {seen}."
+        f"(n = {count(rank['n'], 'class', 'classes')}, p {_probability(rank['p'])}): {seen}."
     )
 
 
@@ -202,6 +202,10 @@ def _changes(value: float, digits: int = 1) -> str:
     if abs(100 * value) < 0.5 * 10**-digits:
         return "keeps its IoU"
     return f"{'loses' if value < 0 else 'gains'} {abs(100 * value):.{digits}f} points of IoU"
+
+
+def _probability(p: float) -> str:
+    return "&lt; 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _label(run: Run) -> str:
