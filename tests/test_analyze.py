@@ -169,6 +169,11 @@ def test_correlation_in_words(rho, p, words):
     assert "least like the others is Sky (+0.00), most Bicyclist (+10.00)" in text
 
 
+def test_one_network_is_not_a_finding_either():
+    assert "call what you see a property of the method" in wording.caution([{}])
+    assert "several seeds of each" in wording.caution([{}, {}])
+
+
 def test_a_gap_that_there_is_nothing_to_lose_of_is_said():
     gap = {"gap": [0.1] * 11, "inside": [0.5] * 9 + [0.0, 0.5]}
     text = plain_text(wording.gap({"label": "it", "context_gap": gap}, CLASSES))

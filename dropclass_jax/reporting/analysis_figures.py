@@ -180,7 +180,7 @@ def similarity_by_share(runs: Runs, classes: Classes) -> Figure:
         axes.scatter(shares[known], values[known], s=30, color=color, marker=marker, zorder=3)
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         axes.xaxis.set_minor_formatter("")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2f}".replace("-", "−"))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{round(value, 6):g}".replace("-", "−"))
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("share of the training pixels (log scale)")
         rank = run["classifier"]["rank_correlation_with_pixels"]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
-from dropclass_jax.reporting import cam_figures, page, summary
+from dropclass_jax.reporting import cam_figures, heat_section, page
 from dropclass_jax.reporting.analysis_figures import Panel
+from dropclass_jax.reporting.figure_files import Files, file_name
 
 Content = Mapping[str, Any]
 
@@ -23,27 +22,6 @@ HOW = {
     "plain": "plain head, features faded",
 }
 ALIKE = ("−1", "1: same\ndirection")
-
-
-class Files:
-    """Figures on their way into the page, which leave a PNG behind."""
-
-    def __init__(self, folder: Path):
-        """Into ``folder``."""
-        self._folder = folder
-
-    def vector(self, figure: Figure, name: str, label: str, wide: bool = False) -> str:
-        """A chart for the page; see ``page.vector``."""
-        self._keep(figure, name)
-        return page.vector(figure, name, label, wide)
-
-    def raster(self, figure: Figure, name: str, label: str) -> str:
-        """Pictures for the page; see ``page.raster``."""
-        self._keep(figure, name)
-        return page.raster(figure, label, "jpeg")
-
-    def _keep(self, figure: Figure, name: str) -> None:
-        figure.savefig(self._folder / f"{name}.png", dpi=110, facecolor="white")
 
 
 def write(
@@ -66,7 +44,7 @@ def write(
             *_features(content, files),
             *_selection(content, files),
             *_context(content, files),
-            *_heat(content, pictures, files),
+            *heat_section.blocks(content, pictures, files),
             *_reproduce(content),
         ]
     title = f"{content['dataset']}: what the networks have learned"
@@ -307,82 +285,6 @@ def _context(content: Content, files: Files) -> list[str]:
     ]
 
 
-def _heat(
-    content: Content, pictures: Mapping[str, Sequence[cam_figures.Row]], files: Files
-) -> list[str]:
-    if not pictures:
-        return []
-    colors = {about["name"]: about["color"] for about in content["classes"]}
-    whose = "labelled" if content["region"] == "label" else "predicted"
-    blocks = [
-        "<h2>Where the networks look</h2>",
-        "<p>Bright is where a layer speaks for the class (seg-Grad-CAM, Vinogradova et al. 2020: "
-        f"the class's score is summed over the pixels {whose} as it, and every channel of a layer "
-        "counts by the mean gradient of that sum). The outline is the class's label, the colour in "
-        "the first picture what the network calls it. Each map has its own scale; brightness tells "
-        "where, not how much. In the layer that the classifier reads, the map is the class's score "
-        "without its constant. These are the images in which the class is largest.</p>",
-        "<p>A network that knows the object is bright on it; one that knows its surroundings is "
-        "bright beside it. In numbers, over all images that were looked at:</p>",
-        _each(content, wording.heat),
-        _heat_table(content),
-    ]
-    for name, rows in pictures.items():
-        figure = cam_figures.grid(rows, name, colors[name])
-        blocks.append(
-            files.raster(figure, f"heat_{file_name(name)}", f"Where the networks look for {name}")
-        )
-    return blocks
-
-
-def _heat_table(content: Content) -> str:
-    """Per class and run, how much of the heat of each layer lies on the class."""
-    runs = content["runs"]
-    layers = {run["label"]: _layers(run) for run in runs}
-    header = ["class", "images", "share of image"]
-    header += [f"{label}: found" for label in layers]
-    header += [f"{label}: {layer}" for label, names in layers.items() for layer in names]
-    rows = []
-    for about in (content["classes"][k] for k in summary.by_share(content["classes"])):
-        name = about["name"]
-        if name not in runs[0]["grad_cam"]:
-            continue
-        images = [run["grad_cam"][name] for run in runs]
-        cells = [
-            page.swatch(about["color"]) + page.text(name),
-            str(len(images[0])),
-            _mean(image["share_of_image"] for image in images[0]),
-            *(_mean(image["found"] for image in many) for many in images),
-            *(
-                _mean(image["heat_on_class"][layer] for image in many)
-                for many, names in zip(images, layers.values(), strict=True)
-                for layer in names
-            ),
-        ]
-        rows.append(("", cells))
-    return (
-        page.table(header, rows)
-        + "<p>All in %. <b>Found</b>: the share of the class's pixels that the network calls it. "
-        "The other columns: the share of the layer's heat that lies on the class; a map that is "
-        "the same everywhere has the class's share of the image.</p>"
-    )
-
-
-def _layers(run: Mapping[str, Any]) -> list[str]:
-    """The layers that speak for any class anywhere."""
-    images = [image["heat_on_class"] for images in run["grad_cam"].values() for image in images]
-    return [
-        layer
-        for layer in (images[0] if images else ())
-        if any(image[layer] is not None for image in images)
-    ]
-
-
-def _mean(values: Any) -> str:
-    known = [value for value in values if value is not None]
-    return f"{100 * sum(known) / len(known):.1f}" if known else "–"
-
-
 def _reproduce(content: Content) -> list[str]:
     facts = {run["label"]: page.text(run["workdir"]) for run in content["runs"]}
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
@@ -393,8 +295,3 @@ def _reproduce(content: Content) -> list[str]:
         page.definitions(facts, "facts"),
         "<p>All numbers: <code>analysis.json</code>.</p>",
     ]
-
-
-def file_name(name: str) -> str:
-    """A label or class name as a part of a file's name."""
-    return re.sub(r"[^\w-]+", "_", name).strip("_").lower() or "_"

@@ -39,8 +39,10 @@ def about(content: Mapping[str, Any]) -> str:
 def caution(runs: Runs) -> str:
     """What nobody may conclude from it."""
     if len(runs) == 1:
-        return "This is one network. Another seed gives another one: look at several before you "
-        "call what you see a property of the method."
+        return (
+            "This is one network. Another seed gives another one: look at several before you call "
+            "what you see a property of the method."
+        )
     return (
         "Each of these is one network, and two networks that differ in their seed alone differ, "
         "too. Before you call a difference an effect of the method, look at several seeds of each."
