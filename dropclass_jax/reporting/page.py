@@ -113,12 +113,14 @@ def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
     return f"<figure{kind}>{svg.strip().replace('<svg', opening, 1)}</figure>"
 
 
-def raster(figure: Figure, label: str) -> str:
-    """Pictures as an embedded PNG; they stay on white in either theme."""
+def raster(figure: Figure, label: str, kind: str = "png") -> str:
+    """Pictures, embedded as `png` or, many photographs, `jpeg`; on white in either theme."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(
+        buffer, format=kind, dpi=110, pil_kwargs={"quality": 88} if kind == "jpeg" else None
+    )
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img alt="{text(label)}" src="data:image/png;base64,{data}"></figure>'
+    return f'<figure><img alt="{text(label)}" src="data:image/{kind};base64,{data}"></figure>'
 
 
 def beside(figure: str, terms: dict[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""What a network has learned: pure functions of its weights, features and predictions."""

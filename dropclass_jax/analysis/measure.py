@@ -1,0 +1,108 @@
+"""What the classes of one network have to do with each other, in a single pass over a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dropclass_jax import step
+from dropclass_jax.analysis import dependence
+from dropclass_jax.analysis.class_means import class_sums
+from dropclass_jax.analysis.tail import classifier_weights, tail
+from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.trained import Trained
+
+
+class Measured(NamedTuple):
+    """Of one network and split.
+
+    Attributes:
+      confusions: ``{head: [K + 1, K, K] int64}``; see ``dependence.confusions``. ``plain`` by
+        fading the features, ``drop`` (DropClass) by the network's own drop path.
+      class_means: ``{features, features_drop: [K, C] float64}``, NaN for a class without pixels.
+    """
+
+    confusions: dict[str, np.ndarray]
+    class_means: dict[str, np.ndarray]
+
+
+def measure_batch(
+    variables: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    *,
+    model: Segmenter,
+    mean: Any,
+    std: Any,
+    ignore_label: int,
+) -> tuple[dict[str, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
+    """The sums over one batch that ``Measured`` is made of.
+
+    Args:
+      variables: the model's.
+      images: uint8 ``[B, H, W, 3]``.
+      labels: ``[B, H, W]``.
+      model: the network.
+      mean, std: of the images, on the scale 0 to 1.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``{head: [K + 1, K, K] int32}`` and ``{features, features_drop: (sums [K, C], counts [K])}``.
+    """
+    outputs = model.apply(variables, step.normalize(images, mean, std))
+    features, rest = outputs["features"], tail(model)
+    importance = classifier_weights(variables)
+
+    def faded(keep: jax.Array) -> jax.Array:
+        return rest.apply(variables, dependence.fade(features, importance, keep))["logits"]
+
+    def dropped(keep: jax.Array) -> jax.Array:
+        return rest.apply(variables, features, keep)["logits_drop"]
+
+    paths = {"drop": dropped, "plain": faded} if model.dropclass else {"plain": faded}
+    return (
+        {
+            head: dependence.confusions(logits_of, labels, model.num_classes, ignore_label)
+            for head, logits_of in paths.items()
+        },
+        {
+            name: class_sums(outputs[name], labels, model.num_classes, ignore_label)
+            for name in ("features", "features_drop")
+            if name in outputs
+        },
+    )
+
+
+def measure_split(network: Trained, batches: Iterable[Mapping[str, Any]]) -> Measured:
+    """``measure_batch`` over all batches of a split.
+
+    Args:
+      network: a run's.
+      batches: from ``pipeline.eval_iterator``.
+    """
+    info = network.info
+    measure = jax.jit(
+        partial(
+            measure_batch,
+            model=network.model,
+            mean=info.mean,
+            std=info.std,
+            ignore_label=info.ignore_label,
+        )
+    )
+    totals: Any = None
+    for batch in batches:
+        sums = measure(network.variables, batch["image"], batch["label"])
+        counts, means = jax.device_get(sums)
+        counts = {head: count.astype(np.int64) for head, count in counts.items()}
+        means = jax.tree.map(lambda x: x.astype(np.float64), means)
+        new = (counts, means)
+        totals = new if totals is None else jax.tree.map(np.add, totals, new)
+    counts, means = totals
+    with np.errstate(invalid="ignore"):
+        divided = {name: total / count[:, None] for name, (total, count) in means.items()}
+    return Measured(counts, divided)

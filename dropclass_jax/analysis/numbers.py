@@ -1,0 +1,89 @@
+"""The analyses of one network as `analysis.json` has them; the report's wording says them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dropclass_jax import report
+from dropclass_jax.analysis import dependence, selection, similarity
+from dropclass_jax.analysis.explain import Explained
+from dropclass_jax.analysis.grad_cam import share_inside
+from dropclass_jax.analysis.measure import Measured
+from dropclass_jax.reporting import summary
+
+
+def classifier(weights: np.ndarray, pixels: Sequence[int]) -> dict[str, Any]:
+    """What the classifier says without any image.
+
+    Args:
+      weights: ``[K, C]``, from ``tail.classifier_weights``.
+      pixels: of each class in training, K.
+
+    Returns:
+      ``similarity [K, K]``, ``mean_similarity [K]`` to the others and its rank correlation with the
+      pixels.
+    """
+    alike = similarity.cosine(weights)
+    mean = similarity.mean_to_others(alike)
+    rank = similarity.rank_correlation(pixels, mean)
+    return {
+        "similarity": alike,
+        "mean_similarity": mean,
+        "rank_correlation_with_pixels": None if rank is None else rank._asdict(),
+    }
+
+
+def selected_features(weights: np.ndarray) -> dict[str, Any]:
+    """Which of the C features the classes select, and share, by ``weights [K, C]``."""
+    selected = selection.selected(weights)
+    top = max(weights.shape[1] // 10, 1)
+    return {
+        "features": weights.shape[1],
+        "selected_share": selected.mean(axis=1),
+        "classes_per_feature": selected.sum(axis=0),
+        "top": top,
+        "top_overlap": selection.top_overlap(weights, top),
+    }
+
+
+def by_class(measured: Measured) -> dict[str, Any]:
+    """What the classes have to do with each other on a split."""
+    changes = {head: dependence.iou_changes(counts) for head, counts in measured.confusions.items()}
+    return {
+        "feature_similarity": {
+            name: similarity.cosine(means) for name, means in measured.class_means.items()
+        },
+        "dependence": {
+            head: {"iou": iou, "change": change} for head, (iou, change) in changes.items()
+        },
+    }
+
+
+def context_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The network's own IoUs in and out of context, where ``metrics.json`` has both."""
+    head = "drop" if metrics["dropclass"] else "plain"
+    entries = {entry["split"]: entry for entry in metrics["results"] if entry["head"] == head}
+    if not all(split in entries for split in report.CONTEXT_SPLITS):
+        return None
+    inside, outside = (entries[split] for split in report.CONTEXT_SPLITS)
+    return {
+        "head": head,
+        "splits": list(report.CONTEXT_SPLITS),
+        "inside": inside["iou"],
+        "outside": outside["iou"],
+        "gap": summary.context_gaps(inside, outside),
+    }
+
+
+def heat(example: Mapping[str, Any], class_index: int, found: Explained) -> dict[str, Any]:
+    """How much of a class the network finds in an image, and how much of its heat lies there."""
+    here = example["label"] == class_index
+    return {
+        "id": example["id"],
+        "share_of_image": here.mean(),
+        "found": found.answer[here].mean(),
+        "heat_on_class": {layer: share_inside(map_, here) for layer, map_ in found.heat.items()},
+    }

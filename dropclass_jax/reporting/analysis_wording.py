@@ -1,0 +1,224 @@
+"""The sentences of an analysis, each computed from `analysis.json`. Functions return HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from dropclass_jax.reporting import summary
+from dropclass_jax.reporting.analysis_figures import Runs, signed
+from dropclass_jax.reporting.summary import Classes
+from dropclass_jax.reporting.wording import count, names, percent, points
+
+Run = Mapping[str, Any]
+
+CLEAR = 0.05  # a rank correlation that random orders reach less often counts as an order
+HARDLY = 0.01  # an IoU below which a class is as good as never found
+MARKED = 0.1  # of its IoU a class should lose without its own features, or leaving out is no test
+
+
+def about(content: Mapping[str, Any]) -> str:
+    """What is looked at."""
+    runs = content["runs"]
+    what = "; ".join(
+        f"<b>{escape(run['label'])}</b> is {escape(run['model'])} trained "
+        + ("with DropClass" if run["dropclass"] else "in the plain way")
+        + f" for {count(run['step'], 'step')} (seed {run['seed']})"
+        for run in runs
+    )
+    return (
+        f"{what}. What the networks do with images is measured on "
+        f"{count(content['images'], 'image')} of <code>{escape(content['split'])}</code> of "
+        f"{escape(content['dataset'])}."
+    )
+
+
+def caution(runs: Runs) -> str:
+    """What nobody may conclude from it."""
+    if len(runs) == 1:
+        return (
+            "This is one network. Another seed gives another one: look at several before you call "
+            "what you see a property of the method."
+        )
+    return (
+        "Each of these is one network, and two networks that differ in their seed alone differ, "
+        "too. Before you call a difference an effect of the method, look at several seeds of each."
+    )
+
+
+def correlation(run: Run, classes: Classes) -> str:
+    """Whether rare classes have weight vectors more like the others'."""
+    means = _array(run["classifier"]["mean_similarity"])
+    rank = run["classifier"]["rank_correlation_with_pixels"]
+    known = np.flatnonzero(np.isfinite(means))
+    order = known[np.argsort(means[known])]
+    sentence = (
+        f"{_label(run)}: least like the others is {names([order[0]], classes)} "
+        f"({signed(means[order[0]])}), most {names([order[-1]], classes)} "
+        f"({signed(means[order[-1]])})."
+    )
+    if rank is None:
+        return sentence
+    if rank["p"] >= CLEAR:
+        seen = "there is no clear order by pixel share"
+    elif rank["rho"] < 0:
+        seen = "the rarer a class, the more it is like the others"
+    else:
+        seen = "the commoner a class, the more it is like the others"
+    return (
+        f"{sentence} The rank correlation of similarity with pixels is {signed(rank['rho'])} "
+        f"(n = {count(rank['n'], 'class', 'classes')}, p {_probability(rank['p'])}): {seen}."
+    )
+
+
+def alike(run: Run, classes: Classes) -> str:
+    """Which classes have the most similar mean features."""
+    found = []
+    for features, matrix in run["feature_similarity"].items():
+        matrix = _off_diagonal(matrix)
+        if not np.isfinite(matrix).any():
+            continue
+        a, b = np.unravel_index(np.nanargmax(matrix), matrix.shape)
+        found.append(
+            f"in <code>{features}</code> most alike are {names([a], classes)} and "
+            f"{names([b], classes)} ({signed(matrix[a, b])}), and two classes on average "
+            f"{signed(np.nanmean(matrix))}"
+        )
+    return f"{_label(run)}: {'; '.join(found)}."
+
+
+def selection(run: Run) -> str:
+    """How many features a class selects, and how many classes a feature."""
+    chosen = run["selection"]
+    users = np.asarray(chosen["classes_per_feature"])
+    overlap = np.nanmean(_off_diagonal(chosen["top_overlap"]))
+    return (
+        f"{_label(run)}: a class selects {np.mean(chosen['selected_share']):.0%} of the "
+        f"{chosen['features']} features on average, and a feature is selected by "
+        f"{users.mean():.1f} classes ({np.sum(users == 0)} features by none, "
+        f"{np.sum(users == 1)} by one alone). Of their {chosen['top']} most important features "
+        f"two classes share {overlap:.0%} on average; random choices would share "
+        f"{chosen['top'] / chosen['features']:.0%}."
+    )
+
+
+def dependence(run: Run, head: str, classes: Classes) -> str:
+    """What being left out does to a class itself and to the others, and the strongest pairs."""
+    found = run["dependence"][head]
+    change = _array(found["change"])
+    own, others = np.diagonal(change), _off_diagonal(change)
+    if not np.isfinite(others).any():
+        return f"{_label(run)}: fewer than two classes are there to lean on each other."
+    pairs = leanings(others, 3)
+    sentence = (
+        f"{_label(run)} (mean IoU {iou(run, head)}): left out itself, a class "
+        f"{_changes(np.nanmean(own))} on average; "
+        f"when another one is left out, it {_changes(np.nanmean(others), digits=2)}"
+    )
+    tail = [k for k, c in enumerate(classes) if summary.group_of(c["train_pixel_share"]) == "tail"]
+    if tail and np.isfinite(others[:, tail]).any():
+        mean = np.nanmean(others[:, tail])
+        sentence += f" (a tail class {_changes(mean, digits=2)})"
+    sentence += "."
+    mean = np.nanmean(_array(found["iou"]))
+    if head == "drop" and mean > 0 and np.nanmean(own) > -MARKED * mean:
+        sentence += (
+            f" So the network hardly tells that a class is left out: it still keeps "
+            f"{1 + np.nanmean(own) / mean:.0%} of its IoU, and the map says little about leaning."
+        )
+    if not pairs:
+        return f"{sentence} No class loses half a point by another's absence."
+    strongest = "; ".join(
+        f"without {names([i], classes)}, {names([j], classes)} loses {points(value)}"
+        for i, j, value in pairs
+    )
+    return f"{sentence} The strongest: {strongest}."
+
+
+def leanings(others: np.ndarray, most: int) -> list[tuple[int, int, float]]:
+    """`(left out, who loses, change)` of the largest losses of half a point or more.
+
+    Args:
+      others: `[K, K]` IoU changes, NaN on the diagonal.
+      most: how many at most.
+    """
+    filled = np.where(np.isfinite(others), others, np.inf)
+    order = np.argsort(filled, axis=None, kind="stable")[:most]
+    cells = zip(*np.unravel_index(order, filled.shape), strict=True)
+    return [(int(i), int(j), float(filled[i, j])) for i, j in cells if filled[i, j] <= -0.005]
+
+
+def gap(run: Run, classes: Classes) -> str:
+    """What is lost out of context, on average and by tail classes."""
+    gaps = _array(run["context_gap"]["gap"])
+    if not np.isfinite(gaps).any():
+        return f"{_label(run)}: no class is in both splits."
+    tail = [
+        k
+        for k, c in enumerate(classes)
+        if summary.group_of(c["train_pixel_share"]) == "tail" and np.isfinite(gaps[k])
+    ]
+    worst = int(np.nanargmax(gaps))
+    sentence = f"{_label(run)}: a class {_changes(-np.nanmean(gaps))} on average"
+    if tail:
+        sentence += f", a tail class {_changes(-gaps[tail].mean())}"
+    if gaps[worst] > 0:
+        sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"
+    lost = sum(run["context_gap"]["inside"][k] < HARDLY for k in tail)
+    if lost:
+        sentence += (
+            f". Of the {count(len(tail), 'tail class', 'tail classes')} {lost} had hardly anything "
+            f"to lose (an IoU under {HARDLY:.0%} in context)"
+        )
+    return sentence + "."
+
+
+def heat(run: Run) -> str:
+    """How much of the heat lies on the class, in each layer, over all images."""
+    images = [image for images in run["grad_cam"].values() for image in images]
+    if not images:
+        return ""
+    layers = images[0]["heat_on_class"]
+    shares = {
+        layer: np.nanmean(values)
+        for layer in layers
+        if np.isfinite(values := _array([i["heat_on_class"][layer] for i in images])).any()
+    }
+    chance = np.mean([image["share_of_image"] for image in images])
+    listed = ", ".join(f"{escape(layer)} {share:.0%}" for layer, share in shares.items())
+    return (
+        f"{_label(run)} finds {np.mean(_array([i['found'] for i in images])):.0%} of their pixels, "
+        f"and of its heat lies on them: {listed} (they hold {chance:.1%} of these images)."
+    )
+
+
+def iou(run: Run, head: str) -> str:
+    """The mean IoU that the changes are changes of."""
+    return percent(summary.mean_present(run["dependence"][head]["iou"]))
+
+
+def _changes(value: float, digits: int = 1) -> str:
+    if abs(100 * value) < 0.5 * 10**-digits:
+        return "keeps its IoU"
+    return f"{'loses' if value < 0 else 'gains'} {abs(100 * value):.{digits}f} points of IoU"
+
+
+def _probability(p: float) -> str:
+    return "&lt; 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _label(run: Run) -> str:
+    return f"<b>{escape(run['label'])}</b>"
+
+
+def _array(values: Sequence[Any]) -> np.ndarray:
+    return np.array(values, np.float64)
+
+
+def _off_diagonal(matrix: Any) -> np.ndarray:
+    matrix = _array(matrix)
+    np.fill_diagonal(matrix, np.nan)
+    return matrix

@@ -1,0 +1,93 @@
+"""The part of an analysis page that shows where networks look: a table and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dropclass_jax.reporting import analysis_wording as wording
+from dropclass_jax.reporting import cam_figures, page, summary
+from dropclass_jax.reporting.figure_files import Files, file_name
+
+
+def blocks(
+    content: Mapping[str, Any], pictures: Mapping[str, Sequence[cam_figures.Row]], files: Files
+) -> list[str]:
+    """HTML blocks.
+
+    Args:
+      content: `analysis.json`.
+      pictures: `{class name: rows of every run and image}`; nothing for none.
+      files: keeps the figures.
+    """
+    if not pictures:
+        return []
+    colors = {about["name"]: about["color"] for about in content["classes"]}
+    whose = "labelled" if content["region"] == "label" else "predicted"
+    found = [
+        "<h2>Where the networks look</h2>",
+        "<p>Bright is where a layer speaks for the class (seg-Grad-CAM, Vinogradova et al. 2020: "
+        f"the class's score is summed over the pixels {whose} as it, and every channel of a layer "
+        "counts by the mean gradient of that sum). The outline is the class's label, the colour in "
+        "the first picture what the network calls it. Each map has its own scale; brightness tells "
+        "where, not how much. In the layer that the classifier reads, the map is the class's score "
+        "without its constant. These are the images in which the class is largest.</p>",
+        "<p>A network that knows the object is bright on it; one that knows its surroundings is "
+        "bright beside it. In numbers, over all images that were looked at:</p>",
+        page.bullets([wording.heat(run) for run in content["runs"]]),
+        _table(content),
+    ]
+    for name, rows in pictures.items():
+        figure = cam_figures.grid(rows, name, colors[name])
+        found.append(
+            files.raster(figure, f"heat_{file_name(name)}", f"Where the networks look for {name}")
+        )
+    return found
+
+
+def _table(content: Mapping[str, Any]) -> str:
+    """Per class and run, how much of the heat of each layer lies on the class."""
+    runs = content["runs"]
+    layers = {run["label"]: _layers(run) for run in runs}
+    header = ["class", "images", "share of image"]
+    header += [f"{label}: found" for label in layers]
+    header += [f"{label}: {layer}" for label, names in layers.items() for layer in names]
+    rows = []
+    for about in (content["classes"][k] for k in summary.by_share(content["classes"])):
+        name = about["name"]
+        if name not in runs[0]["grad_cam"]:
+            continue
+        images = [run["grad_cam"][name] for run in runs]
+        cells = [
+            page.swatch(about["color"]) + page.text(name),
+            str(len(images[0])),
+            _mean(image["share_of_image"] for image in images[0]),
+            *(_mean(image["found"] for image in many) for many in images),
+            *(
+                _mean(image["heat_on_class"][layer] for image in many)
+                for many, names in zip(images, layers.values(), strict=True)
+                for layer in names
+            ),
+        ]
+        rows.append(("", cells))
+    return (
+        page.table(header, rows)
+        + "<p>All in %. <b>Found</b>: the share of the class's pixels that the network calls it. "
+        "The other columns: the share of the layer's heat that lies on the class; a map that is "
+        "the same everywhere has the class's share of the image.</p>"
+    )
+
+
+def _layers(run: Mapping[str, Any]) -> list[str]:
+    """The layers that speak for any class anywhere."""
+    images = [image["heat_on_class"] for images in run["grad_cam"].values() for image in images]
+    return [
+        layer
+        for layer in (images[0] if images else ())
+        if any(image[layer] is not None for image in images)
+    ]
+
+
+def _mean(values: Any) -> str:
+    known = [value for value in values if value is not None]
+    return f"{100 * sum(known) / len(known):.1f}" if known else "–"
