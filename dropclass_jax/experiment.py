@@ -324,7 +324,7 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
 
 
 def _loss(config: ConfigDict, dataset: data.Dataset) -> objective.Loss:
-    settings, pixels = config.loss, dataset.splits["train"].class_pixels
+    settings, pixels = config.loss, dataset.class_pixels["train"]
     loss = objective.LOSSES[settings.name]._replace(region_weight=settings.region_weight)
     if settings.name in settings:  # a section of its own
         loss = loss._replace(of_pixels=partial(loss.of_pixels, **settings[settings.name]))
