@@ -1,52 +1,40 @@
 """Score a run's last checkpoint, or another.
 
-python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain] [--checkpoint=best]
+python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
+    [--checkpoint=best] [--mode=slide] [--window=H,W] [--stride=H,W] [--scales=0.75,1,1.25]
+    [--flip] [--batch_size=N]
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from dropclass_jax import (
+    boundary,
     checkpoint,
     command,
     data,
     experiment,
-    metrics,
+    inference,
     parallel,
     preemption,
-    report,
+    results,
     rundir,
-    runlog,
+    view_flags,
 )
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
-from dropclass_jax.reporting import table
+from dropclass_jax.results import Evaluation
 
 NUM_SAMPLES = 4
-
-HEADS = ("plain", "drop")
-
-
-class Evaluation(NamedTuple):
-    """What one pass over a split gives.
-
-    Attributes:
-      confusions: ``{head: [K, K] int64}``.
-      samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
-    """
-
-    confusions: dict[str, np.ndarray]
-    samples: list[dict[str, Any]]
 
 
 def evaluate_batches(
@@ -56,10 +44,12 @@ def evaluate_batches(
     sample_at: Collection[int] = (),
     stop: Callable[[], Any] = preemption.never,
 ) -> Evaluation | None:
-    """Count every batch of a split into one confusion matrix a head.
+    """Count every batch of a split, into one confusion matrix a head and image by image.
+
+    What is kept grows by K x 3 numbers an image, and by no picture.
 
     Args:
-      eval_step: from ``parallel.pmap_eval``.
+      eval_step: ``step.eval_step``, by ``parallel.pmap_eval``.
       variables: the model's, one replica.
       batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped. With
         several processes, this one's part.
@@ -68,24 +58,38 @@ def evaluate_batches(
       stop: asked after every batch; see ``preemption.stop_requests``.
 
     Returns:
-      None where it was stopped.
+      What all processes together found; None where it was stopped.
     """
-    confusions: dict[str, np.ndarray] = {}
+    totals: Any = None
+    parts = []  # of every batch: ids, which of them are images, and their counts
     samples = []
     for n, batch in enumerate(batches):
         if stop():
             return None
-        arrays = parallel.shard({"image": batch["image"], "label": batch["label"]})
-        counts, predictions = eval_step(variables, arrays)
-        for head, count in counts.items():
-            confusions[head] = confusions.get(head, 0) + np.asarray(count, np.int64)
+        arrays = {name: batch[name] for name in ("image", "label")}
+        arrays["distance"] = boundary.distance(batch["size"])
+        counted, examples = eval_step(variables, parallel.shard(arrays))
+        counted = jax.tree.map(lambda count: np.asarray(count, np.int64), counted)
+        totals = counted if totals is None else jax.tree.map(np.add, totals, counted)
+        counts = {
+            head: parallel.unshard(np.asarray(found["counts"])) for head, found in examples.items()
+        }
+        parts.append((batch["id"], batch["valid"], counts))
         local = len(batch["valid"])
         first = (n * jax.process_count() + jax.process_index()) * local
         rows = [row for row in np.flatnonzero(batch["valid"]) if first + row in sample_at]
         if rows:
-            predicted = parallel.unshard(predictions.get("drop", predictions["plain"]))
-            samples += _samples(batch, np.asarray(predicted), rows)
-    return Evaluation(confusions, samples)
+            predicted = examples.get("drop", examples["plain"])["prediction"]
+            samples += _samples(batch, np.asarray(parallel.unshard(predicted)), rows)
+    ids, valid, counts = jax.tree.map(lambda *rows: np.stack(rows), *parts)  # [n, b, ...]
+    valid, counts = jax.tree.map(parallel.gather_batches, (valid, counts))
+    return Evaluation(
+        confusions={head: count["confusion"] for head, count in totals.items()},
+        boundaries={head: count["boundary"] for head, count in totals.items()},
+        ids=parallel.gather_texts(ids)[valid],
+        counts={head: rows[valid].astype(np.int64) for head, rows in counts.items()},
+        samples=samples,
+    )
 
 
 def _samples(
@@ -152,110 +156,14 @@ def evaluate_split(
     return evaluate_batches(eval_step, variables, batches, sample_at, stop)
 
 
-def result_entries(
-    split: str, evaluation: Evaluation, images: int, heads: Iterable[str] = HEADS
-) -> list[dict[str, Any]]:
-    """``metrics.json``'s entries of one split, the model's own head first."""
-    entries = []
-    for head in sorted(evaluation.confusions):  # 'drop' before 'plain'
-        if head in heads:
-            confusion = evaluation.confusions[head]
-            about = {"split": split, "head": head, "images": images}
-            entries.append({**about, **metrics.scores(confusion), "confusion": confusion})
-    return entries
-
-
-def write_results(
-    workdir: Path,
-    config: ConfigDict,
-    dataset: data.Dataset,
-    step: int,
-    evaluations: Mapping[str, Evaluation],
-    heads: Iterable[str] = HEADS,
-) -> dict[str, Any]:
-    """Write ``metrics.json``, ``metrics.csv``, ``samples.npz`` and ``report.html``.
-
-    Results of the same step that lie there for other splits or heads are kept.
-
-    Returns:
-      What was written to ``metrics.json``.
-    """
-    train_pixels = dataset.class_pixels["train"]
-    old = _read_old(workdir, step)
-    entries = [
-        entry
-        for split, evaluation in evaluations.items()
-        for entry in result_entries(split, evaluation, len(dataset.splits[split]), heads)
-    ]
-    fresh = {(entry["split"], entry["head"]) for entry in entries}
-    kept = [e for e in old.get("results", []) if (e["split"], e["head"]) not in fresh]
-    order = list(dataset.splits)
-    content = {
-        "dataset": dataset.info.name,
-        "model": config.model.name,
-        "dropclass": config.dropclass.enabled,
-        "seed": config.seed,
-        "step": step,
-        "command": old.get("command") or runlog.command(),
-        "device": runlog.device_name(),
-        "versions": runlog.versions(),
-        **runlog.goodput(workdir, config.batch_size),
-        "classes": [
-            {"name": name, "color": color, "train_pixels": pixels, "train_pixel_share": share}
-            for name, color, pixels, share in zip(
-                dataset.info.classes,
-                dataset.info.colors,
-                train_pixels,
-                train_pixels / max(train_pixels.sum(), 1),
-                strict=True,
-            )
-        ],
-        "results": sorted(entries + kept, key=lambda e: (order.index(e["split"]), e["head"])),
-    }
-    content = rundir.finite(content)
-    rundir.write_json(workdir / "metrics.json", content)
-    table.write_csv(workdir / "metrics.csv", content)
-    _write_samples(workdir / "samples.npz", evaluations)
-    report.write_report(workdir)
-    return content
-
-
-def _read_old(workdir: Path, step: int) -> dict[str, Any]:
-    try:
-        old = json.loads((workdir / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return old if old.get("step") == step else {}
-
-
-def _write_samples(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    arrays = dict(np.load(path)) if path.exists() else {}
-    arrays = {key: array for key, array in arrays.items() if key.split("/")[0] not in evaluations}
-    for split, evaluation in evaluations.items():
-        for n, sample in enumerate(evaluation.samples):
-            arrays |= {f"{split}/{n}/{name}": value for name, value in sample.items()}
-    np.savez_compressed(path, **arrays)
-
-
-def print_tables(content: Mapping[str, Any], heads: Iterable[str] | None = None) -> None:
-    """Print one table a result; for a DropClass model the drop head's alone unless asked."""
-    heads = heads or (("drop",) if content["dropclass"] else ("plain",))
-    shown = [entry for entry in content["results"] if entry["head"] in heads]
-    for entry in shown:
-        print()
-        print(table.class_table(entry, content["classes"]))
-    by_split = {entry["split"]: entry for entry in shown if entry["head"] == next(iter(heads))}
-    if {"val", "val_out"} <= by_split.keys():
-        print()
-        print(table.context_gap_table(by_split["val"], by_split["val_out"], content["classes"]))
-
-
 def evaluate_run(
     workdir: Path,
     splits: Sequence[str] | None = None,
     heads: Sequence[str] | None = None,
     data_dir: str | None = None,
     which: str = "last",
+    views: inference.Views = inference.WHOLE,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint of a run and write the results into its folder.
 
@@ -265,16 +173,22 @@ def evaluate_run(
       heads: ``drop`` or ``plain``; all that the model has by default.
       data_dir: the data's source folder, if it has moved.
       which: the checkpoint: ``last``, ``best`` or a step.
+      views: how the images are shown to the network.
+      batch_size: images at once, over all devices; ``config.eval.batch_size`` by default.
 
     Returns:
       What was written to ``metrics.json``.
 
     Raises:
-      UserError: the folder holds no run or no checkpoint, or not such a split or head.
+      UserError: the folder holds no run or no checkpoint, or not such a split or head; or views or
+        a batch size that are out of range.
     """
+    inference.check(views)
     config = rundir.read_config(workdir)
     if data_dir is not None:
         config.data.dir = data_dir
+    if batch_size is not None:
+        config.eval.batch_size = batch_size
     if "drop" in (heads or ()) and not config.dropclass.enabled:
         raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
     dataset = experiment.load_data(config)
@@ -282,29 +196,44 @@ def evaluate_run(
     built = experiment.build(config, dataset)
     shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
-    eval_step = parallel.pmap_eval(built.eval_step)
+    eval_step = parallel.pmap_eval(partial(built.eval_step, views=views))
     evaluations = {
         split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
         for split in splits or config.eval.splits
     }
-    return write_results(workdir, config, dataset, step, evaluations, heads or HEADS)
+    heads = heads or results.HEADS
+    return results.write(workdir, config, dataset, step, evaluations, heads, views)
 
 
 def main(argv: list[str]) -> None:
     """The command."""
-    workdir = Path(flags.FLAGS.workdir)
-    splits = [flags.FLAGS.split] if flags.FLAGS.split else None
-    heads = [flags.FLAGS.head] if flags.FLAGS.head else None
-    content = evaluate_run(workdir, splits, heads, flags.FLAGS.data_dir, flags.FLAGS.checkpoint)
-    shown = [r for r in content["results"] if splits is None or r["split"] in splits]
-    print_tables({**content, "results": shown}, heads)
-    print(f"\nwritten: {workdir}/metrics.json, metrics.csv, report.html")
+    given = flags.FLAGS
+    workdir = Path(given.workdir)
+    splits = [given.split] if given.split else None
+    heads = [given.head] if given.head else None
+    views = view_flags.read(rundir.read_config(workdir).augment.crop)
+    content = evaluate_run(
+        workdir, splits, heads, given.data_dir, given.checkpoint, views, given.batch_size
+    )
+    shown = {
+        kind: [entry for entry in content[kind] if splits is None or entry["split"] in splits]
+        for kind in ("results", "view_results")
+    }
+    results.print_tables({**content, **shown}, heads, views)
+    written = ["metrics.json", "metrics.csv"]
+    written += ["images.npz"] if views == inference.WHOLE else []
+    written += ["report.html"] if content["results"] else []
+    print(f"\nwritten: {workdir}/{', '.join(written)}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
     flags.DEFINE_string("split", None, "One split; all of config.eval.splits by default.")
-    flags.DEFINE_enum("head", None, list(HEADS), "One head; all that the model has by default.")
+    flags.DEFINE_enum(
+        "head", None, list(results.HEADS), "One head; all that the model has by default."
+    )
     flags.DEFINE_string("data_dir", None, "The data's source folder, if it has moved.")
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
+    flags.DEFINE_integer("batch_size", None, "Images at once; config.eval.batch_size by default.")
+    view_flags.define()
     command.run(main)

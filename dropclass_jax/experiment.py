@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
       model: the network.
       optimizer: with its learning rate.
       train_step: ``(state, batch) -> (state, scalars)``, one device's part.
-      eval_step: ``(variables, batch) -> (confusions, predictions)``, one device's part.
+      eval_step: ``(variables, batch) -> (totals, examples)``, one device's part.
     """
 
     model: nn.Module

@@ -35,6 +35,19 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes).astype(jnp.int32)
 
 
+def class_counts(confusion: jax.Array) -> jax.Array:
+    """Hits (true positives), labelled and predicted pixels of each class.
+
+    Args:
+      confusion: ``[..., K, K]`` integer, ``[true, predicted]``.
+
+    Returns:
+      ``[..., K, 3]`` of the same dtype.
+    """
+    hits = jnp.diagonal(confusion, axis1=-2, axis2=-1)
+    return jnp.stack([hits, confusion.sum(axis=-1), confusion.sum(axis=-2)], axis=-1)
+
+
 def scores(confusion: np.ndarray) -> dict[str, np.ndarray | float]:
     """Every score from a confusion matrix.
 
@@ -46,8 +59,9 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray | float]:
       confusion: ``[K, K]`` integer, ``[true, predicted]``.
 
     Returns:
-      ``iou``, ``accuracy`` (recall) and ``precision``, ``[K]`` float64; ``pixels``, ``[K]`` int64
-      labelled pixels; ``mean_iou``, ``mean_accuracy``, ``pixel_accuracy`` and
+      ``iou``, ``accuracy`` (recall), ``precision`` and ``f1`` (their harmonic mean, the Dice
+      coefficient; NaN where the IoU is), ``[K]`` float64; ``pixels``, ``[K]`` int64 labelled
+      pixels; ``mean_iou``, ``mean_accuracy``, ``mean_f1``, ``pixel_accuracy`` and
       ``frequency_weighted_iou``, floats, NaN when there is nothing to average.
     """
     confusion = np.asarray(confusion, np.int64)
@@ -58,14 +72,17 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray | float]:
         iou = hits / (labelled + predicted - hits)
         accuracy = hits / labelled
         precision = hits / predicted
+        f1 = 2 * hits / (labelled + predicted)
         share = labelled / labelled.sum()
     return {
         "iou": iou,
         "accuracy": accuracy,
         "precision": precision,
+        "f1": f1,
         "pixels": labelled,
-        "mean_iou": _mean_of_present(iou),
-        "mean_accuracy": _mean_of_present(accuracy),
+        "mean_iou": mean_of_present(iou),
+        "mean_accuracy": mean_of_present(accuracy),
+        "mean_f1": mean_of_present(f1),
         "pixel_accuracy": float(np.sum(share * np.where(labelled > 0, accuracy, 0.0))),
         "frequency_weighted_iou": float(np.sum(share * np.where(labelled > 0, iou, 0.0))),
     }
@@ -76,6 +93,7 @@ def reference_mean_iou(confusion: np.ndarray) -> float:
     return float(np.nan_to_num(scores(confusion)["iou"]).mean())
 
 
-def _mean_of_present(values: np.ndarray) -> float:
+def mean_of_present(values: np.ndarray) -> float:
+    """The mean over what is not NaN; NaN where nothing is left."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")

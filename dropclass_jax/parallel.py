@@ -78,6 +78,29 @@ def any_process(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
+def gather_batches(rows: np.ndarray) -> np.ndarray:
+    """Rows of this process's parts of the batches -> those of the whole batches; all must ask.
+
+    Args:
+      rows: ``[n, b, ...]`` of at most 32 bits: n batches, and b rows of each in every process.
+
+    Returns:
+      ``[n, processes * b, ...]``.
+    """
+    if jax.process_count() == 1:
+        return rows
+    return np.concatenate(multihost_utils.process_allgather(rows), axis=1)
+
+
+def gather_texts(texts: np.ndarray) -> np.ndarray:
+    """``gather_batches`` of texts, ``[n, b] str``, which travel as bytes."""
+    encoded = np.char.encode(texts, "utf-8")
+    width = int(gather_batches(np.array([[encoded.itemsize]], np.int32)).max())
+    characters = encoded.astype(f"S{width}")[..., None].view(np.uint8)  # [n, b, width]
+    gathered = np.ascontiguousarray(gather_batches(characters))
+    return np.char.decode(gathered.view(f"S{width}")[..., 0], "utf-8")
+
+
 def first_process(action: Callable[[], Any]) -> None:
     """Do something in the first process alone, while the others wait.
 

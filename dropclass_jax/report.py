@@ -22,8 +22,8 @@ from absl import flags
 
 from dropclass_jax import command
 from dropclass_jax.errors import UserError
-from dropclass_jax.reporting import figures, page, pictures, summary, wording
-from dropclass_jax.reporting.summary import Classes, Entry
+from dropclass_jax.reporting import figures, html_table, page, pictures, summary, wording
+from dropclass_jax.reporting.summary import Entry
 
 SAMPLES_PER_SPLIT = 4
 # Where a data set has both, the second shows the classes of the first out of their usual context.
@@ -65,6 +65,7 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         body = [
             *_opening(metrics, lines),
             *_by_class(metrics),
+            *_views(metrics),
             *_context(metrics),
             *_confusion(metrics),
             *_pictures(metrics, workdir / "samples.npz"),
@@ -177,60 +178,20 @@ def _by_class(metrics: Mapping[str, Any]) -> list[str]:
             | (HEAD_TERMS if metrics["dropclass"] else {}),
         ),
         "<h2>Every class in numbers</h2>",
-        _table(entries, classes),
+        html_table.of_classes(entries, classes),
     ]
     blocks += [
-        page.folded(f"The same for {other}", _table(others, classes))
+        page.folded(f"The same for {other}", html_table.of_classes(others, classes))
         for other, others in _by_split(metrics).items()
         if other != split
     ]
     return blocks
 
 
-def _table(entries: Sequence[Entry], classes: Classes) -> str:
-    entry, split = entries[0], page.text(entries[0]["split"])
-    heads = [other["head"] for other in entries]
-    header = ["class", "training share", f"{entry['split']} share"]
-    header += [f"IoU, {head} head" for head in heads] if len(heads) > 1 else ["IoU"]
-    header += ["accuracy", "precision"]
-    shares = summary.split_shares(entry)
-    groups = [summary.group_means(other, classes) for other in entries]
-    rows: list[tuple[str, Sequence[str]]] = []
-    group = None
-    for k in summary.by_share(classes):
-        about = classes[k]
-        if (new := summary.group_of(about["train_pixel_share"])) != group:
-            group = new
-            means = [wording.number(means[group][0]) for means in groups]
-            title = f"{group} classes, mean of {groups[0][group][1]}"
-            rows.append(("group", [title, "", "", *means, "", ""]))
-        cells = [
-            page.swatch(about["color"]) + page.text(about["name"]),
-            f"{100 * about['train_pixel_share']:.2f}",
-            f"{100 * shares[k]:.2f}",
-            *(wording.number(other["iou"][k]) for other in entries),
-            wording.number(entry["accuracy"][k]),
-            wording.number(entry["precision"][k]),
-        ]
-        rows.append(("", cells))
-    means = [wording.number(other["mean_iou"]) for other in entries]
-    missing = summary.absent(entry)
-    present = len(classes) - len(missing)
-    rows.append(("mean", [f"mean over the {present} classes present", "", "", *means, "", ""]))
-    note = (
-        f"All in %, on {entry['images']} images of <code>{split}</code>. <b>Accuracy</b>: the "
-        "share of a class's pixels that were called it. <b>Precision</b>: the share of the pixels "
-        "called it that are it"
-        + (f" (both for the {heads[0]} head)" if len(heads) > 1 else "")
-        + ". A dash: there is nothing to divide by. "
-    )
-    if missing:
-        names = wording.names(missing, classes)
-        note += (
-            f"<b>Absent from {split}</b> (neither labelled nor predicted) and left out of the "
-            f"mean: {names}. "
-        )
-    return f"{page.table(header, rows)}<p>{note}Full precision: <code>metrics.csv</code>.</p>"
+def _views(metrics: Mapping[str, Any]) -> list[str]:
+    if not metrics.get("view_results"):
+        return []
+    return ["<h2>Seen in other ways</h2>", html_table.of_views(metrics)]
 
 
 def _context(metrics: Mapping[str, Any]) -> list[str]:

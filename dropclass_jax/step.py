@@ -24,11 +24,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dropclass_jax import metrics, objective, parallel
+from dropclass_jax import boundary, inference, metrics, objective, parallel
 from dropclass_jax.dropclass import draw_keep
 from dropclass_jax.losses import IGNORE_LABEL
 from dropclass_jax.models.layers import dropout_rows
-from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.state import TrainState, update_ema
 
 Batch = Mapping[str, jax.Array]
@@ -316,25 +315,6 @@ def train_step(
     return state, {**scalars, **record}
 
 
-def predict(outputs: Mapping[str, jax.Array], size: tuple[int, int]) -> dict[str, jax.Array]:
-    """Class predictions of every head, ``[B, *size]`` uint8.
-
-    Args:
-      outputs: what a model returns.
-      size: ``(H, W)`` to upsample the logits to.
-
-    Returns:
-      ``plain`` and, for a DropClass model, ``drop``: the reference's way to predict, with nothing
-      dropped.
-    """
-    heads = {"plain": "logits", "drop": "logits_drop"}
-    return {
-        head: jnp.argmax(resize_bilinear(outputs[name], size), axis=-1).astype(jnp.uint8)
-        for head, name in heads.items()
-        if name in outputs
-    }
-
-
 def eval_step(
     variables: Any,
     batch: Batch,
@@ -343,29 +323,38 @@ def eval_step(
     num_classes: int,
     image_mean: jax.Array,
     image_std: jax.Array,
+    views: inference.Views = inference.WHOLE,
     axis_name: str | None = None,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Count one batch into a confusion matrix for each head.
+) -> tuple[dict[str, dict[str, jax.Array]], dict[str, dict[str, jax.Array]]]:
+    """Predict one batch and count it, for each head.
 
     Args:
       variables: the model's.
-      batch: ``image`` uint8 ``[B, H, W, 3]`` and ``label`` ``[B, H, W]``; padding is labelled as
-        ignored.
+      batch: ``image`` uint8 ``[B, H, W, 3]``, ``label`` ``[B, H, W]``, where padding is labelled as
+        ignored, and ``distance`` ``[B]``, see ``boundary.distance``.
       model: see ``dropclass_jax.models``.
       num_classes: K.
       image_mean: ``[3]``, on the scale 0 to 1.
       image_std: ``[3]``, on the scale 0 to 1.
+      views: how the images are shown to the model.
       axis_name: the axis of the devices.
 
     Returns:
-      Confusion matrices ``{head: [K, K] int32}`` over all devices, and this device's predictions
-      ``{head: [B, H, W] uint8}``.
+      For each head two dicts: over all devices ``confusion``, ``[K, K]``, and ``boundary``,
+      ``[K, 2]`` of ``boundary.count``; of this device's examples ``counts``, ``[B, K, 3]`` of
+      ``metrics.class_counts``, all int32, and ``prediction``, ``[B, H, W]`` uint8.
     """
     images = normalize(batch["image"], image_mean, image_std)
     labels = batch["label"]
-    predictions = predict(model.apply(variables, images, train=False), labels.shape[1:])
-    confusions = {
-        head: metrics.confusion_matrix(labels, prediction, num_classes)
-        for head, prediction in predictions.items()
-    }
-    return parallel.psum(confusions, axis_name), predictions
+    scores = inference.scores(inference.forward(model, variables), images, **views._asdict())
+    totals, examples = {}, {}
+    for head, prediction in inference.predictions(scores).items():
+        confusions = jax.vmap(metrics.confusion_matrix, (0, 0, None))(
+            labels, prediction, num_classes
+        )  # [B, K, K]
+        totals[head] = {
+            "confusion": confusions.sum(axis=0),
+            "boundary": boundary.count(labels, prediction, batch["distance"], num_classes),
+        }
+        examples[head] = {"counts": metrics.class_counts(confusions), "prediction": prediction}
+    return parallel.psum(totals, axis_name), examples

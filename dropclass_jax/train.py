@@ -28,6 +28,7 @@ from dropclass_jax import (
     metrics,
     parallel,
     preemption,
+    results,
     rundir,
     state,
     weights,
@@ -135,8 +136,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"stopped by {received.name} at step {step}; the same command continues")
         return 128 + received
     if jax.process_index() == 0:
-        content = evaluate.write_results(workdir, config, dataset, step, evaluations)
-        evaluate.print_tables(content)
+        content = results.write(workdir, config, dataset, step, evaluations)
+        results.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
     parallel.barrier("reported")
     return 0
@@ -175,7 +176,7 @@ def _evaluate(
     current: state.TrainState,
     splits: tuple[str, ...],
     stop: preemption.StopRequest,
-) -> dict[str, evaluate.Evaluation] | None:
+) -> dict[str, results.Evaluation] | None:
     """Evaluate on some splits, and record the scores and pictures; None when it was stopped."""
     evaluations = {}
     step = int(current.step)

@@ -8,9 +8,9 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 import jax
 import pytest
 from launch_world import World
-from tiny import BACKBONES, HEADS, TinyBackbone, last_map
+from tiny import BACKBONES, HEADS, SETTINGS, TinyBackbone, last_map
 
-from dropclass_jax import models
+from dropclass_jax import command, models, train
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 
@@ -41,6 +41,19 @@ def named_tiny(monkeypatch):
     """The model name ``tiny``, for configs and commands."""
     monkeypatch.setattr(models, "HEADS", models.HEADS | HEADS)
     monkeypatch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The folder of a finished DropClass run of the tiny network; copy it to write into it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    config = command.load_config("configs/streets.py:tiny")
+    config.update_from_flattened_dict({**SETTINGS, "data.prepared_dir": str(folder / "prepared")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "HEADS", models.HEADS | HEADS)
+        patch.setattr(models, "BACKBONES", models.BACKBONES | BACKBONES)
+        assert train.train(config, folder / "run") == 0
+    return folder / "run"
 
 
 @pytest.fixture

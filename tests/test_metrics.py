@@ -13,16 +13,24 @@ def test_scores_of_a_matrix_by_hand():
     np.testing.assert_allclose(scores["iou"], [3 / 4, 2 / 3, np.nan])
     np.testing.assert_allclose(scores["accuracy"], [3 / 4, 1, np.nan])
     np.testing.assert_allclose(scores["precision"], [1, 2 / 3, np.nan])
+    np.testing.assert_allclose(scores["f1"], [6 / 7, 4 / 5, np.nan])
     np.testing.assert_array_equal(scores["pixels"], [4, 2, 0])
     np.testing.assert_allclose(scores["mean_iou"], (3 / 4 + 2 / 3) / 2)
     np.testing.assert_allclose(scores["mean_accuracy"], (3 / 4 + 1) / 2)
+    np.testing.assert_allclose(scores["mean_f1"], (6 / 7 + 4 / 5) / 2)
     np.testing.assert_allclose(scores["pixel_accuracy"], 5 / 6)
     np.testing.assert_allclose(scores["frequency_weighted_iou"], 4 / 6 * 3 / 4 + 2 / 6 * 2 / 3)
+
+
+def test_counts_of_a_matrix_by_hand():
+    counts = metrics.class_counts(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+    np.testing.assert_array_equal(counts, [[3, 4, 3], [2, 2, 3], [0, 0, 0]])
 
 
 def test_a_class_that_is_only_predicted_counts_as_zero():
     scores = metrics.scores(np.array([[3, 1], [0, 0]]))
     np.testing.assert_allclose(scores["iou"], [3 / 4, 0])
+    np.testing.assert_allclose(scores["f1"], [6 / 7, 0])
 
 
 def test_nothing_labelled_is_nan_not_an_error():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 
-from dropclass_jax import models, step
+from dropclass_jax import inference, models
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import heads, mobilenet_v3, pretrained, resnet
 from dropclass_jax.models.segmenter import Segmenter
@@ -53,8 +53,12 @@ def test_maps_and_predictions_have_the_right_sizes(name, size):
     outputs = jax.eval_shape(model.apply, variables, images)
     assert outputs["logits"].shape == (*outputs["features"].shape[:3], 7)
     assert outputs["logits_drop"].shape == outputs["logits"].shape
-    predictions = jax.eval_shape(lambda o: step.predict(o, size), outputs)
-    assert {p.shape for p in predictions.values()} == {(2, *size)}
+    scores = jax.eval_shape(
+        lambda v, x: inference.scores(inference.forward(model, v), x), variables, images
+    )
+    assert {head: y.shape for head, y in scores.items()} == dict.fromkeys(
+        ("plain", "drop"), (2, *size, 7)
+    )
 
 
 @pytest.mark.parametrize("head", models.HEADS)
@@ -126,15 +130,8 @@ def test_nothing_is_shifted(name):
     variables = random_variables(model)
     params = jax.tree.map(lambda p: (p + p[:, ::-1]) / 2 if p.ndim == 4 else p, variables["params"])
     images = np.random.default_rng(2).standard_normal((1, 65, 97, 3)).astype(np.float32)
-
-    @jax.jit
-    def upsampled(images):
-        outputs = model.apply({**variables, "params": params}, images)
-        return {
-            name: step.resize_bilinear(outputs[name], images.shape[1:3])
-            for name in ("logits", "logits_drop")
-        }
-
+    forward = inference.forward(model, {**variables, "params": params})
+    upsampled = jax.jit(lambda x: inference.scores(forward, x))
     straight, mirrored = upsampled(images), upsampled(images[:, :, ::-1])
     for head, logits in straight.items():
         assert logits.shape == (1, 65, 97, 4)

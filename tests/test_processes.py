@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -73,6 +74,25 @@ def assert_close(ours, theirs):
                 np.testing.assert_allclose(record[name], expected[name], rtol=5e-3, atol=5e-3)
 
 
+def assert_images(ours, theirs):
+    """Every image is counted once, in order, and they add up to the confusion matrices."""
+    ours, theirs, metrics = (
+        np.load(ours / "images.npz"),
+        np.load(theirs / "images.npz"),
+        json.loads((ours / "metrics.json").read_text()),
+    )
+    assert sorted(ours) == sorted(theirs)
+    for result in metrics["results"]:
+        split, confusion = result["split"], np.array(result["confusion"])
+        ids, counts = ours[f"{split}/ids"], ours[f"{split}/{result['head']}/counts"]
+        np.testing.assert_array_equal(ids, theirs[f"{split}/ids"])
+        assert (counts.shape, counts.dtype) == ((5, 19, 3), np.int64)
+        labelled = theirs[f"{split}/{result['head']}/counts"][:, :, 1]
+        np.testing.assert_array_equal(counts[:, :, 1], labelled)
+        for column, sums in enumerate((confusion.diagonal(), confusion.sum(1), confusion.sum(0))):
+            np.testing.assert_array_equal(counts[:, :, column].sum(axis=0), sums)
+
+
 @pytest.fixture(scope="module")
 def one(tmp_path_factory, prepared):
     """An uninterrupted run on one device."""
@@ -88,6 +108,7 @@ def test_several_processes_train_as_one_does(tmp_path, prepared, one, processes)
     results = ends(started)
     assert [code for code, _ in results] == [0] * processes, results
     assert_close(workdir, one)
+    assert_images(workdir, one)
     # Only the first one speaks.
     assert "mean IoU" in results[0][1]
     for _, output in results[1:]:

@@ -122,6 +122,27 @@ def test_page_of_a_plain_run_says_nothing_of_heads_and_context(tmp_path):
     assert "1 class is never predicted (IoU 0): Pedestrian" in page.text
 
 
+def test_page_of_other_views_compares_them_with_whole_images(tmp_path):
+    run = write_run(tmp_path / "run", CAMVID, splits=("val",), steps=0, samples=0)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert "Seen in other ways" not in render(run).text
+    drop, plain = metrics["results"]
+    mean = drop["mean_iou"]
+    metrics["view_results"] = [
+        {**drop, "inference": "flip & <slide>", "mean_iou": mean + 0.0123},
+        {**drop, "inference": "scales 2", "mean_iou": mean - 0.02},
+        {**plain, "inference": "scales 2"},
+    ]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = render(run)
+    assert "Seen in other ways" in page.text
+    assert f"flip & <slide>{100 * mean + 1.23:.1f}+1.2" in page.text
+    assert f"scales 2{100 * mean - 2:.1f}-2.0" in page.text
+    assert f"whole{100 * mean:.1f}" in page.text
+    assert f"reaches a mean IoU of {100 * mean:.1f}%" in page.text
+    assert f"scales 2{100 * plain['mean_iou']:.1f}+0.0" in page.text
+
+
 def test_page_of_metrics_alone(tmp_path):
     run = write_run(tmp_path / "run", dropclass=False, splits=("val",), steps=0, samples=0)
     (run / "config.json").unlink()

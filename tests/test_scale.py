@@ -218,6 +218,36 @@ def test_rematerialised_blocks_change_nothing(name, batch):
     assert kept[True] < 0.8 * kept[False]
 
 
+def test_the_drop_path_keeps_two_maps(tiny):
+    """Its convolution's output and what is classified; the rest of it is computed again."""
+    images, labels = jnp.zeros((2, 8 * H, 8 * W, 3)), jnp.zeros((2, 8 * H, 8 * W), jnp.uint8)
+
+    def kept(dropclass):
+        model, keep = tiny(K, dropclass=dropclass), jnp.ones(K) if dropclass else None
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+        def backward(params, batch_stats):
+            def loss(params):
+                outputs, _ = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    *(images, keep, True),
+                    mutable=["batch_stats"],
+                )
+                return objective.total(objective.loss_terms(outputs, labels, keep), 0.5)
+
+            return jax.vjp(loss, params)[1]
+
+        return jax.tree.leaves(
+            jax.eval_shape(backward, variables["params"], variables["batch_stats"])
+        )
+
+    positions = 2 * (2 * H) * (2 * W)  # of [B, h, w], at stride 4
+    more = sum(x.size for x in kept(True)) - sum(x.size for x in kept(False))
+    # Two maps of 12 features; logits and softmax of the suppression, K and 1 wide.
+    maps = positions * (2 * 12 + 2 * K + 2)
+    assert maps <= more < 1.01 * maps
+
+
 class TestFrozen:
     def after(self, model, batch, freeze=()):
         optimizer = optimizers.create(

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import parallel, schedules, state, step
+from dropclass_jax import inference, metrics, parallel, schedules, state, step
 
 K, B, H, W = 5, 8, 16, 24
 ALPHA = 10.0
@@ -88,19 +88,30 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
             np.testing.assert_allclose(got_scalars[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_confusion_of_eight_devices_equals_one(tiny, batch):
+def test_counts_of_eight_devices_equal_one(tiny, batch):
     model, sharded = tiny(K), tiny(K, axis_name=parallel.AXIS)
     variables = model.init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
-    evaluate = partial(step.eval_step, num_classes=K, **IMAGES)
-    one, predictions = jax.jit(partial(evaluate, model=model))(variables, batch)
+    batch["distance"] = np.arange(1, B + 1, dtype=np.int32)
+    views = inference.Views(window=(12, 16), stride=(4, 8), flip=True)
+    evaluate = partial(step.eval_step, num_classes=K, views=views, **IMAGES)
+    one, examples = jax.jit(partial(evaluate, model=model))(variables, batch)
     many = parallel.pmap_eval(partial(evaluate, model=sharded, axis_name=parallel.AXIS))
-    counts, sharded_predictions = many(variables, parallel.shard(batch))
+    totals, sharded_examples = many(variables, parallel.shard(batch))
     for head in ("plain", "drop"):
-        np.testing.assert_array_equal(counts[head], one[head])
-        np.testing.assert_array_equal(
-            parallel.unshard(sharded_predictions[head]), predictions[head]
-        )
-        assert one[head].sum() == (batch["label"] != 255).sum()
+        for name, value in one[head].items():
+            np.testing.assert_array_equal(totals[head][name], value, err_msg=name)
+        for name, value in examples[head].items():
+            np.testing.assert_array_equal(parallel.unshard(sharded_examples[head][name]), value)
+        confusion, counts = one[head]["confusion"], np.asarray(examples[head]["counts"])
+        assert confusion.sum() == (batch["label"] != 255).sum()
+        np.testing.assert_array_equal(counts.sum(axis=0), metrics.class_counts(confusion))
+        valid = batch["label"] != 255
+        prediction = np.asarray(examples[head]["prediction"])
+        for row in range(B):
+            for k in range(K):
+                labelled, predicted = batch["label"][row] == k, (prediction[row] == k) & valid[row]
+                expected = (labelled & predicted).sum(), labelled.sum(), predicted.sum()
+                assert tuple(counts[row, k]) == expected
 
 
 class TestDraws:

@@ -38,18 +38,38 @@ def test_class_table_has_every_number_commonest_class_first():
     text = table.class_table(ENTRY, CLASSES)
     rows = cells(text)
     # road: 60 right of 70 labelled and 75 predicted, union 85; car: 10 of 20 and 20, union 30.
-    assert rows["road"] == ["90.00", "70.00", "70.6", "85.7", "80.0"]
-    assert rows["car"] == ["9.00", "20.00", "33.3", "50.0", "50.0"]
-    assert rows["rare"] == ["0.50", "10.00", "0.0", "0.0", "-"]
-    assert rows["ghost"] == ["0.30", "0.00", "-", "-", "-"]
-    assert rows["phantom"] == ["0.20", "0.00", "0.0", "-", "0.0"]
+    assert rows["road"] == ["90.00", "70.00", "70.6", "85.7", "80.0", "82.8", "42.4"]
+    assert rows["car"] == ["9.00", "20.00", "33.3", "50.0", "50.0", "50.0", "20.0"]
+    assert rows["rare"] == ["0.50", "10.00", "0.0", "0.0", "-", "0.0", "0.0"]
+    assert rows["ghost"] == ["0.30", "0.00", "-", "-", "-", "-", "-"]
+    assert rows["phantom"] == ["0.20", "0.00", "0.0", "-", "0.0", "0.0", "0.0"]
     order = [name for name in rows if name in {about["name"] for about in CLASSES}]
     assert order == ["road", "car", "rare", "ghost", "phantom"]
     assert rows["mean IoU"] == ["26.0"]  # (60/85 + 1/3 + 0 + 0) / 4
     assert rows["head classes (1)"] == ["70.6"]
     assert rows["medium classes (1)"] == ["33.3"]
     assert rows["tail classes (2)"] == ["0.0"]
-    assert "pixel accuracy 70.0; mean IoU over the 4 classes present" in text
+    assert "mean IoU over the 4 classes present" in text
+    # 0.7 * 60/85 + 0.2 * 1/3 + 0.1 * 0
+    assert "pixel accuracy 70.0; frequency-weighted IoU 56.1; mean accuracy 45.2" in text
+    assert "; mean boundary IoU 15.6" in text
+
+
+def test_results_of_an_older_version_have_fewer_columns(tmp_path):
+    older = {k: v for k, v in ENTRY.items() if k not in ("f1", "inference") and "bound" not in k}
+    assert cells(table.class_table(older, CLASSES))["car"] == [
+        *("9.00", "20.00", "33.3", "50.0", "50.0"),
+    ]
+    table.write_csv(tmp_path / "metrics.csv", {"classes": CLASSES, "results": [older]})
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["inference"], row["f1"], row["boundary_iou"]) == ("whole", "", "")
+
+
+def test_other_views_are_named():
+    slid = {**ENTRY, "inference": "slide 8x8/4x4, flip"}
+    title = table.class_table(slid, CLASSES, baseline=ENTRY).splitlines()[0]
+    assert title.startswith("val, drop head, 7 images, slide 8x8/4x4, flip; baseline: val, drop ")
 
 
 def test_class_table_explains_its_dashes():
@@ -88,18 +108,23 @@ def test_context_gap_table():
 
 
 def test_csv_has_one_exact_row_per_split_head_and_class(tmp_path):
-    table.write_csv(tmp_path / "metrics.csv", {"classes": CLASSES, "results": [ENTRY, BETTER]})
+    table.write_csv(
+        tmp_path / "metrics.csv",
+        {"classes": CLASSES, "results": [ENTRY], "view_results": [{**BETTER, "inference": "flip"}]},
+    )
     with open(tmp_path / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["head"], row["class"]) for row in rows[4:6]] == [
         ("drop", "phantom"),
         ("plain", "road"),
     ]
-    assert len(rows) == 10
+    assert [row["inference"] for row in rows] == ["whole"] * 5 + ["flip"] * 5
     assert tuple(rows[0]) == table.CSV_COLUMNS
     road, ghost = rows[0], rows[3]
     assert float(road["iou"]) == 60 / 85
     assert float(road["accuracy"]) == 60 / 70
+    assert float(road["f1"]) == 120 / 145
+    assert float(road["boundary_iou"]) == 0.6 * 60 / 85
     assert (road["group"], road["split_pixels"], road["train_pixels"]) == ("head", "70", "900")
     assert float(road["split_pixel_share"]) == 0.7
     assert (ghost["class"], ghost["iou"], ghost["accuracy"]) == ("ghost", "", "")

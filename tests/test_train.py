@@ -95,18 +95,6 @@ def test_a_finished_run_is_not_trained_again(config, tmp_path, capsys):
     assert "step 12/12" not in capsys.readouterr().out
 
 
-def test_evaluate_gives_what_training_gave(config, tmp_path):
-    workdir = tmp_path / "run"
-    train.train(config, workdir)
-    before = json.loads((workdir / "metrics.json").read_text())
-    (workdir / "metrics.json").unlink()
-    content = evaluate.evaluate_run(workdir, splits=["val"])
-    expected = [r for r in before["results"] if r["split"] == "val"]
-    assert [r["confusion"] for r in content["results"]] == [r["confusion"] for r in expected]
-    with pytest.raises(UserError, match=r"no split 'test'; it has train, val, val_out"):
-        evaluate.evaluate_run(workdir, splits=["test"])
-
-
 def test_all_that_saves_memory_at_once(config, tmp_path):
     """And an average, which is what a run and a checkpoint of it are evaluated by."""
     workdir = tmp_path / "run"

@@ -2,7 +2,8 @@
 
     python tests/tiny.py --config=configs/streets.py:tiny --workdir=RUN ...
 
-is ``python -m dropclass_jax.train`` that knows the model ``tiny``: whole runs in seconds.
+is ``python -m dropclass_jax.train`` that knows the model ``tiny``: whole runs in seconds. With the
+name of another command's module as the first argument it is that command.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ BACKBONES = {
     "tiny": models.Backbone(lambda layers, output_stride: TinyBackbone(layers), head="last_map")
 }
 
-# A short run on small scenes, as flags.
+# A short run on small scenes.
 SETTINGS = {
     "data.options.train": 12, "data.options.val": 5, "data.options.val_out": 5,
-    "augment.crop": "(32,48)", "batch_size": 8, "total_steps": 12, "log_every": 2,
+    "augment.crop": (32, 48), "batch_size": 8, "total_steps": 12, "log_every": 2,
     "eval.every_steps": 6, "checkpoint.every_steps": 4,
 }  # fmt: skip
 
@@ -66,4 +67,6 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     models.HEADS.update(HEADS)
     models.BACKBONES.update(BACKBONES)
-    runpy.run_module("dropclass_jax.train", run_name="__main__", alter_sys=True)
+    named = sys.argv[1:] and not sys.argv[1].startswith("-")
+    module = sys.argv.pop(1) if named else "dropclass_jax.train"
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dropclass_jax import parallel, paths
+from dropclass_jax import parallel
+from dropclass_jax.models.batch_norm import BatchNorm
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -30,79 +31,6 @@ def normal(stddev: float) -> nn.initializers.Initializer:
         return stddev * jax.random.normal(key, (math.prod(shape),), dtype).reshape(shape)
 
     return init
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy, 2015) with PyTorch's running statistics.
-
-    Differs from ``flax.linen.BatchNorm`` in two ways: the running variance takes the *unbiased*
-    batch variance, and the variance is the mean of squared deviations, also across devices, never
-    ``E[x^2] - E[x]^2``. Statistics and the normalisation itself are computed in at least float32.
-
-    Params ``scale [C]`` and ``bias [C]``; batch_stats ``mean [C]`` and ``var [C]``.
-
-    Attributes:
-      momentum: share of the old running value that an update keeps (1 - PyTorch's momentum).
-      epsilon: added to the variance.
-      axis_name: mapped axis over which training statistics are shared; every device along it must
-        hold as many values. None keeps them to the device.
-      dtype: dtype of the output; None keeps the input's.
-      frozen: patterns of module paths (see ``paths``). A norm that matches uses its running
-        statistics in training too, and leaves them: MMSegmentation's ``norm_eval``. Its scale and
-        bias are trained as any parameter; ``optimizers.create`` can hold them.
-      start: the initial scale and bias.
-    """
-
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-    axis_name: str | None = None
-    dtype: Any = None
-    frozen: tuple[str, ...] = ()
-    start: tuple[float, float] = (1.0, 0.0)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Normalises ``x [..., C]``; with ``train`` by the batch, and updates ``batch_stats``."""
-        train = train and not paths.matches(self.path, self.frozen)
-        channels = x.shape[-1]
-        scale, bias = (
-            self.param(name, nn.initializers.constant(value), (channels,))
-            for name, value in zip(("scale", "bias"), self.start, strict=True)
-        )
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
-
-        values = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if train:
-            # Outside of a mapped computation, as at initialisation, the axis has no meaning.
-            axis_name = None if self.is_initializing() else self.axis_name
-            mean, var, count = _moments(values, axis_name)
-            if not self.is_initializing():
-                unbiased = var * (count / max(count - 1, 1))
-                running_mean.value = self._updated(running_mean.value, mean)
-                running_var.value = self._updated(running_var.value, unbiased)
-        else:
-            mean, var = running_mean.value, running_var.value
-        # Subtracting first keeps the precision that `x * a + b` loses where |mean| >> std.
-        normalised = (values - mean) * (scale / jnp.sqrt(var + self.epsilon)) + bias
-        return normalised.astype(self.dtype or x.dtype)
-
-    def _updated(self, old: jax.Array, new: jax.Array) -> jax.Array:
-        return (self.momentum * old + (1 - self.momentum) * new).astype(old.dtype)
-
-
-def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
-    """Mean ``[C]``, biased variance ``[C]`` and number of values a channel, over all devices."""
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes)
-    var = jnp.square(x - mean).mean(axes)
-    count = x.size // x.shape[-1]
-    if axis_name is None:
-        return mean, var, count
-    # Total variance: the mean of the devices' variances plus the variance of their means.
-    shared_mean = jax.lax.pmean(mean, axis_name)
-    shared_var = jax.lax.pmean(var + jnp.square(mean - shared_mean), axis_name)
-    return shared_mean, shared_var, count * jax.lax.axis_size(axis_name)
 
 
 def _pointwise(x: jax.Array, kernel: jax.Array, *_: Any, **settings: Any) -> jax.Array:

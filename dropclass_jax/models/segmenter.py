@@ -10,8 +10,21 @@ import jax
 import jax.numpy as jnp
 
 from dropclass_jax.dropclass import DropClass, keep_all
+from dropclass_jax.models.batch_norm import MOMENTS
 from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers
+
+# The drop path is one convolution between cheap products and norms. Of its inside the convolution's
+# output alone is kept for the backward pass (and the moments, which all devices share); the rest is
+# computed again.
+_Refine = nn.remat(
+    DropClass,
+    static_argnums=(2, 4),  # the head and whether to train
+    policy=jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_saveable,
+        jax.checkpoint_policies.save_only_these_names(MOMENTS),
+    ),
+)
 
 
 class Segmenter(nn.Module):
@@ -63,7 +76,7 @@ class Segmenter(nn.Module):
         if self.dropclass:
             # Outside of its module the head is a pure function, which jax.grad can transform.
             head, head_variables = classifier.unbind()
-            refine = DropClass(
+            refine = _Refine(
                 self.layers.conv,
                 self.layers.norm,
                 importance=self.importance,

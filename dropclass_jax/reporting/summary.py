@@ -16,6 +16,9 @@ import numpy as np
 Entry = Mapping[str, Any]
 Classes = Sequence[Mapping[str, Any]]
 
+# How an entry's images were shown to the network, where it does not say otherwise.
+WHOLE = "whole"
+
 # A class belongs to the head of the distribution from this share of the labelled training pixels
 # on, to the tail below the second one, and to the medium group in between.
 HEAD_SHARE = 0.10

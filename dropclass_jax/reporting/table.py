@@ -10,18 +10,25 @@ from typing import Any
 from dropclass_jax.reporting import summary
 from dropclass_jax.reporting.summary import Classes, Entry
 
+# Of every class, with their headings; results of older versions lack the last two.
+SCORES = {
+    "iou": "IoU",
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "f1": "F1",
+    "boundary_iou": "boundary IoU",
+}
 CSV_COLUMNS = (
     "split",
     "head",
+    "inference",
     "class",
     "group",
     "train_pixels",
     "train_pixel_share",
     "split_pixels",
     "split_pixel_share",
-    "iou",
-    "accuracy",
-    "precision",
+    *SCORES,
 )
 
 
@@ -35,14 +42,15 @@ def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -
         difference in points.
     """
     compared = baseline is not None
-    header = ["class", "train", entry["split"], "IoU", "accuracy", "precision"]
+    scores = [score for score in SCORES if score in entry]
+    header = ["class", "train", entry["split"], *(SCORES[score] for score in scores)]
     shares = summary.split_shares(entry)
     rows = [
         [
             classes[k]["name"],
             f"{100 * classes[k]['train_pixel_share']:.2f}",
             f"{100 * shares[k]:.2f}",
-            *(_percent(entry[score][k]) for score in ("iou", "accuracy", "precision")),
+            *(_percent(entry[score][k]) for score in scores),
             *(_against(entry["iou"][k], baseline["iou"][k]) if compared else ()),
         ]
         for k in summary.by_share(classes)
@@ -52,14 +60,15 @@ def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -
     others = summary.group_means(baseline if compared else entry, classes)
     for group, (mean, count) in summary.group_means(entry, classes).items():
         means.append((f"  {group} classes ({count})", mean, others[group][0]))
+    blank = [""] * (len(scores) - 1)
     mean_rows = [
-        [name, "", "", _percent(mean), "", "", *(_against(mean, other) if compared else ())]
+        [name, "", "", _percent(mean), *blank, *(_against(mean, other) if compared else ())]
         for name, mean, other in means
     ]
-    title = f"{entry['split']}, {entry['head']} head, {entry['images']} images"
+    title = f"{entry['split']}, {entry['head']} head, {entry['images']} images{_seen(entry)}"
     if compared:
         header += ["baseline IoU", "difference"]
-        title += f"; baseline: {baseline['split']}, {baseline['head']} head"
+        title += f"; baseline: {baseline['split']}, {baseline['head']} head{_seen(baseline)}"
     return "\n".join(
         [
             f"{title} (numbers in %; train and {entry['split']}: share of the pixels)",
@@ -101,7 +110,7 @@ def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
 
 
 def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
-    """Write `metrics` (the content of `metrics.json`) as one row per split, head and class.
+    """Write `metrics` (the content of `metrics.json`) as one row per result and class.
 
     Shares and scores are fractions in 0..1 at full precision; the scores of an absent class are
     empty.
@@ -110,7 +119,7 @@ def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
-        for entry in metrics["results"]:
+        for entry in [*metrics["results"], *metrics.get("view_results", [])]:
             shares = summary.split_shares(entry)
             for k in summary.by_share(classes):
                 about = classes[k]
@@ -118,13 +127,14 @@ def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
                     [
                         entry["split"],
                         entry["head"],
+                        entry.get("inference", summary.WHOLE),
                         about["name"],
                         summary.group_of(about["train_pixel_share"]),
                         about["train_pixels"],
                         about["train_pixel_share"],
                         entry["pixels"][k],
                         float(shares[k]),
-                        *(entry[score][k] for score in ("iou", "accuracy", "precision")),
+                        *(entry[score][k] if score in entry else None for score in SCORES),
                     ]
                 )
 
@@ -137,16 +147,36 @@ def _points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.1f}"
 
 
+def difference(value: float | None, other: float | None) -> str:
+    """How many points a fraction is above another: `+1.2`, or `-` where one is missing."""
+    return _points(None if value is None or other is None else value - other)
+
+
 def _against(value: float | None, other: float | None) -> list[str]:
-    difference = None if value is None or other is None else value - other
-    return [_percent(other), _points(difference)]
+    return [_percent(other), difference(value, other)]
+
+
+def _seen(entry: Entry) -> str:
+    """How the images were shown, where they were not shown whole: `, slide 128x128/85x85`."""
+    seen = entry.get("inference", summary.WHOLE)
+    return "" if seen == summary.WHOLE else f", {seen}"
 
 
 def _footer(entry: Entry, classes: Classes) -> list[str]:
     missing = summary.absent(entry)
+    overall = {
+        "pixel accuracy": "pixel_accuracy",
+        "frequency-weighted IoU": "frequency_weighted_iou",
+        "mean accuracy": "mean_accuracy",
+        "mean F1": "mean_f1",
+        "mean boundary IoU": "mean_boundary_iou",
+    }
     lines = [
-        f"pixel accuracy {_percent(entry['pixel_accuracy'])}; "
-        f"mean IoU over the {len(classes) - len(missing)} classes present",
+        f"mean IoU over the {len(classes) - len(missing)} classes present; accuracy is also called "
+        "recall",
+        "; ".join(
+            f"{name} {_percent(entry[key])}" for name, key in overall.items() if key in entry
+        ),
         "class groups by share of the training pixels: "
         + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items()),
     ]

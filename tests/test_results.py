@@ -1,0 +1,147 @@
+"""What is written of evaluations, and what of earlier ones is kept."""
+
+import csv
+import json
+import types
+
+import numpy as np
+import pytest
+
+from dropclass_jax import inference, results
+from dropclass_jax.command import load_config
+
+CLASSES = ("road", "car", "sign", "ghost")
+PIXELS = np.array([900, 95, 5, 0])
+FLIP = inference.Views(flip=True)
+
+
+@pytest.fixture
+def config():
+    return load_config("configs/streets.py:tiny")
+
+
+@pytest.fixture
+def dataset():
+    """As much of one as is written of it."""
+    info = types.SimpleNamespace(name="fake", classes=CLASSES, colors=((1, 2, 3),) * 4)
+    return types.SimpleNamespace(
+        info=info, splits={"train": (), "val": (), "test": ()}, class_pixels={"train": PIXELS}
+    )
+
+
+def evaluation(seed, ids=("a", "b"), heads=("plain", "drop"), samples=1):
+    """Counts of a few images that add up, as an evaluation's do."""
+    rng = np.random.default_rng(seed)
+    confusions, counts = {}, {}
+    for head in heads:
+        each = rng.integers(1, 50, (len(ids), 4, 4))
+        each[:, 3], each[:, :, 3] = 0, 0
+        counts[head] = np.stack([np.diagonal(each, 0, 1, 2), each.sum(2), each.sum(1)], axis=-1)
+        confusions[head] = each.sum(axis=0)
+    boundaries = {head: np.array([[1, 2], [1, 4], [0, 3], [0, 0]]) for head in heads}
+    sample = {name: np.full((4, 6), 1, np.uint8) for name in ("label", "prediction")}
+    sample |= {"image": np.zeros((4, 6, 3), np.uint8), "id": f"picture {seed}"}
+    return results.Evaluation(confusions, boundaries, np.array(ids), counts, [sample] * samples)
+
+
+@pytest.fixture
+def write(tmp_path, config, dataset, monkeypatch):
+    monkeypatch.setattr(results.report, "write_report", lambda workdir: None)
+
+    def write(evaluations, step=12, **settings):
+        results.write(tmp_path, config, dataset, step, evaluations, **settings)
+        return json.loads((tmp_path / "metrics.json").read_text())
+
+    return write
+
+
+def keys(entries):
+    return [(e["split"], e["head"], e["inference"]) for e in entries]
+
+
+def test_an_entry_has_every_score(write):
+    found = evaluation(0)
+    entry = write({"val": found})["results"][1]
+    confusion = found.confusions["plain"]
+    hits, labelled, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    iou = hits[:3] / (labelled + predicted - hits)[:3]
+    np.testing.assert_allclose(entry["iou"][:3], iou)
+    np.testing.assert_allclose(entry["f1"][:3], 2 * iou / (1 + iou))
+    assert entry["iou"][3] is entry["f1"][3] is entry["boundary_iou"][3] is None
+    assert entry["boundary_iou"][:3] == [0.5, 0.25, 0]
+    assert entry["mean_boundary_iou"] == 0.25
+    assert entry["groups"] == pytest.approx({"head": iou[0], "medium": iou[1], "tail": iou[2]})
+    assert entry["images"] == 2
+
+
+def test_other_splits_heads_and_views_are_kept(write, tmp_path):
+    first = write({"val": evaluation(0), "test": evaluation(1)})
+    second = write({"val": evaluation(2)}, heads=("plain",), views=FLIP)
+    assert second["results"] == first["results"]
+    assert keys(second["view_results"]) == [("val", "plain", "whole, flip")]
+    third = write({"val": evaluation(3)}, heads=("drop",))
+    assert third["view_results"] == second["view_results"]
+    assert keys(third["results"]) == [
+        (split, head, "whole") for split in ("val", "test") for head in ("drop", "plain")
+    ]
+    changed = [a != b for a, b in zip(third["results"], first["results"], strict=True)]
+    assert changed == [True, False, False, False]
+    fourth = write({"val": evaluation(4)}, heads=("plain",), views=FLIP)
+    assert keys(fourth["view_results"]) == keys(second["view_results"])
+    assert fourth["view_results"] != second["view_results"]
+    with open(tmp_path / "metrics.csv") as file:
+        rows = [(row["split"], row["inference"]) for row in csv.DictReader(file)]
+    assert len(rows) == 4 * (4 + 1)
+    assert rows[-1] == ("val", "whole, flip")
+
+
+def test_results_of_another_step_are_not_kept(write, tmp_path):
+    write({"val": evaluation(0), "test": evaluation(1)})
+    content = write({"test": evaluation(2)}, step=8, views=FLIP)
+    assert content["results"] == []
+    assert keys(content["view_results"]) == [
+        ("test", "drop", "whole, flip"),
+        ("test", "plain", "whole, flip"),
+    ]
+    assert not (tmp_path / "images.npz").exists()
+    content = write({"val": evaluation(0)}, step=9)
+    assert content["view_results"] == []
+    for name in ("images.npz", "samples.npz"):
+        assert {key.split("/")[0] for key in np.load(tmp_path / name)} == {"val"}
+
+
+def test_counts_of_every_image(write, tmp_path):
+    first, second = evaluation(0), evaluation(1)
+    write({"val": first, "test": second})
+    write({"val": evaluation(2)}, heads=("plain",), views=FLIP)  # of other views there are none
+    third = evaluation(3)
+    write({"val": third}, heads=("plain",))
+    with np.load(tmp_path / "images.npz") as arrays:
+        arrays = dict(arrays)
+    assert sorted(arrays) == sorted(
+        f"{split}/{name}"
+        for split in ("val", "test")
+        for name in ("ids", "plain/counts", "drop/counts")
+    )
+    np.testing.assert_array_equal(arrays["val/ids"], ["a", "b"])
+    np.testing.assert_array_equal(arrays["val/drop/counts"], first.counts["drop"])
+    np.testing.assert_array_equal(arrays["val/plain/counts"], third.counts["plain"])
+    np.testing.assert_array_equal(arrays["test/plain/counts"], second.counts["plain"])
+    # The split has changed: what the other head once found is of other images.
+    write({"val": evaluation(4, ids=("a", "b", "c"))}, heads=("plain",))
+    with np.load(tmp_path / "images.npz") as arrays:
+        assert "val/drop/counts" not in arrays
+        assert arrays["val/plain/counts"].shape == (3, 4, 3)
+
+
+def test_tables_of_other_views_compare_with_whole_images(write, capsys):
+    write({"val": evaluation(0)})
+    content = write({"val": evaluation(1)}, views=FLIP)
+    results.print_tables(content, views=FLIP)
+    shown = capsys.readouterr().out
+    assert "val, drop head, 2 images, whole, flip; baseline: val, drop head (" in shown
+    assert "plain head" not in shown
+    results.print_tables(content, heads=("plain",))
+    shown = capsys.readouterr().out
+    assert "val, plain head, 2 images (" in shown
+    assert "flip" not in shown
