@@ -329,7 +329,8 @@ def _loss(config: ConfigDict, dataset: data.Dataset) -> objective.Loss:
     if settings.name in settings:  # a section of its own
         loss = loss._replace(of_pixels=partial(loss.of_pixels, **settings[settings.name]))
     if tau := settings.logit_adjustment:
-        loss = loss._replace(offsets=jnp.asarray(tau * class_prior.log_prior(pixels), jnp.float32))
+        prior = class_prior.log_prior(pixels)
+        loss = loss._replace(offsets=jnp.asarray(tau * prior, jnp.float32))
     if sigma := settings.logit_variation:
         scale = jnp.asarray(class_prior.rarity(pixels), jnp.float32)
         loss = loss._replace(variation=objective.Variation(scale, sigma))

@@ -6,6 +6,7 @@ prediction. Everything is pure, and static but for the images, so that it can be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def scores(
             log_probability = jax.nn.log_softmax(y)
             seen = total.get(head)
             total[head] = log_probability if seen is None else jnp.logaddexp(seen, log_probability)
-    return {head: y - np.log(len(views)) for head, y in total.items()}
+    return {head: y - math.log(len(views)) for head, y in total.items()}
 
 
 def predictions(scores: Mapping[str, jax.Array]) -> Heads:
@@ -195,8 +196,8 @@ def check(views: Views) -> None:
         raise UserError(f"window {_by(window)}: height and width are 1 or more")
     if stride is not None and not all(1 <= s <= w for s, w in zip(stride, window, strict=True)):
         raise UserError(
-            f"stride {_by(stride)} does not fit window {_by(window)}: give 1 to the window's "
-            "height and width, so that no pixel is left out"
+            f"stride {_by(stride)} does not fit window {_by(window)}: it is 1 at least and the "
+            "window's height and width at most, so that no pixel is left out"
         )
     if not scales or not all(0 < scale < float("inf") for scale in scales):
         shown = ",".join(f"{scale:g}" for scale in scales) or "none"

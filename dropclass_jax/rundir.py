@@ -52,16 +52,21 @@ def claim(
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
 
-def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+def differences(workdir: Path, config: ConfigDict) -> list[str]:
+    """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``."""
     old = dict(command.flatten(read_config(workdir)))
     new = dict(command.flatten(experiment.from_json(experiment.to_json(config))))
-    changed = [
+    return [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted({*old, *new})
         if not isinstance(old.get(key, new.get(key)), ConfigDict)
         and not key.startswith(_FREE)
         and old.get(key) != new.get(key)
     ]
+
+
+def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+    changed = differences(workdir, config)
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config: {'; '.join(changed)}. "

@@ -150,7 +150,7 @@ def test_flags_say_the_views(arguments, views):
         (["--window=128"], "--window is two whole numbers of pixels, as 512,1024, not '128'"),
         (["--stride=1,a"], "--stride is two whole numbers of pixels, as 512,1024, not '1,a'"),
         (["--window=0,8"], "window 0x8: height and width are 1 or more"),
-        (["--window=64,64", "--stride=65,64"], "stride 65x64 does not fit window 64x64: give 1 to"),
+        (["--window=64,64", "--stride=65,64"], "stride 65x64 does not fit window 64x64: it is 1"),
         (["--scales=big"], "--scales is factors with commas, as 0.75,1,1.25, not 'big'"),
         (["--scales=1,-1"], "scales 1,-1: give one or more factors above 0"),
     ],

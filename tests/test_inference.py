@@ -181,7 +181,7 @@ def test_a_symmetric_network_gains_nothing_from_flips():
     [
         ({"stride": (4, 4)}, "stride 4x4 moves a window: give a window as well"),
         ({"window": (0, 8)}, "window 0x8: height and width are 1 or more"),
-        ({"window": (8, 8), "stride": (8, 9)}, "stride 8x9 does not fit window 8x8: give 1 to"),
+        ({"window": (8, 8), "stride": (8, 9)}, "stride 8x9 does not fit window 8x8: it is 1 at"),
         ({"window": (8, 8), "stride": (0, 4)}, "stride 0x4 does not fit window 8x8"),
         ({"scales": ()}, "scales none: give one or more factors above 0"),
         ({"scales": (1.0, 0.0)}, "scales 1,0: give one or more factors above 0"),

@@ -66,6 +66,11 @@ def test_results_of_an_older_version_have_fewer_columns(tmp_path):
     assert (row["inference"], row["f1"], row["boundary_iou"]) == ("whole", "", "")
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_sign_of_loss():
+    assert table.difference(0.5, 0.50001) == table.difference(0.5, 0.5) == "+0.0"
+    assert table.difference(0.5, 0.501) == "-0.1"
+
+
 def test_other_views_are_named():
     slid = {**ENTRY, "inference": "slide 8x8/4x4, flip"}
     title = table.class_table(slid, CLASSES, baseline=ENTRY).splitlines()[0]

@@ -75,8 +75,7 @@ def of_views(metrics: Mapping[str, Any]) -> str:
     whole = {(entry["split"], entry["head"]): entry for entry in metrics["results"]}
     rows: list[tuple[str, Sequence[str]]] = []
     shown = None
-    views = sorted(metrics["view_results"], key=lambda entry: (entry["split"], entry["head"]))
-    for entry in views:
+    for entry in metrics["view_results"]:
         key = entry["split"], entry["head"]
         if key != shown:
             head = f", {entry['head']} head" if metrics["dropclass"] else ""

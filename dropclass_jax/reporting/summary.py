@@ -57,6 +57,13 @@ def group_means(entry: Entry, classes: Classes) -> dict[str, tuple[float | None,
     return {group: (mean_present(values), len(values)) for group, values in ious.items()}
 
 
+def group_masks(classes: Classes) -> dict[str, np.ndarray]:
+    """`{group: [K] bool}`, those groups that have classes."""
+    of_class = np.array([group_of(about["train_pixel_share"]) for about in classes])
+    masks = {group: of_class == group for group in GROUPS}
+    return {group: mask for group, mask in masks.items() if mask.any()}
+
+
 def absent(entry: Entry) -> list[int]:
     """Classes with neither a labelled nor a predicted pixel in the split."""
     return [k for k, value in enumerate(entry["iou"]) if value is None]

@@ -72,7 +72,7 @@ def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -
     return "\n".join(
         [
             f"{title} (numbers in %; train and {entry['split']}: share of the pixels)",
-            *_aligned(header, rows, mean_rows),
+            *aligned(header, rows, mean_rows),
             *_footer(entry, classes),
         ]
     )
@@ -106,7 +106,7 @@ def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
     if len(both) < len(classes):
         footer.append("'-': absent from that split, left out of the mean")
     header = ["class", "train", "in context", "out of context", "gap"]
-    return "\n".join([title, *_aligned(header, rows, means), *footer])
+    return "\n".join([title, *aligned(header, rows, means), *footer])
 
 
 def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
@@ -144,7 +144,8 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f}"
+    # The sum makes -0.0, which a small loss is rounded to, a plain zero.
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def difference(value: float | None, other: float | None) -> str:
@@ -191,7 +192,7 @@ def _footer(entry: Entry, classes: Classes) -> list[str]:
     return lines
 
 
-def _aligned(
+def aligned(
     header: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[Sequence[str]]
 ) -> list[str]:
     """Lines of text: the first column to the left, the rest to the right, rules in between."""

@@ -30,6 +30,13 @@ def points(difference: float) -> str:
     return f"{abs(100 * difference):.1f} points"
 
 
+def against(difference: float, other: str) -> str:
+    """0.031 -> 3.1 points above the other, -0.031 -> 3.1 points below it, 0 -> level with it."""
+    if abs(difference) < SAME:
+        return f"level with {other}"
+    return f"{points(difference)} {'above' if difference > 0 else 'below'} {other}"
+
+
 def names(indices: Sequence[int], classes: Classes) -> str:
     """Class names with commas."""
     return ", ".join(f"<b>{escape(classes[k]['name'])}</b>" for k in indices)
@@ -168,23 +175,16 @@ def _heads(entries: Sequence[Entry], classes: Classes) -> list[str]:
     if len(entries) < 2 or None in [entry["mean_iou"] for entry in entries]:
         return []
     first, second = entries[:2]
+    other = f"the {first['head']} head"
     sentence = (
         f"The {second['head']} head of the same network scores {percent(second['mean_iou'])}, "
-        f"{_against(first['mean_iou'] - second['mean_iou'], first['head'])}"
+        f"{against(second['mean_iou'] - first['mean_iou'], other)}"
     )
     tails = [summary.group_means(entry, classes)["tail"][0] for entry in (first, second)]
     if None not in tails:
-        sentence += (
-            f"; on tail classes {percent(tails[1])}, {_against(tails[0] - tails[1], first['head'])}"
-        )
+        gain = tails[1] - tails[0]
+        sentence += f"; on tail classes {percent(tails[1])}, {against(gain, other)}"
     return [sentence + "."]
-
-
-def _against(difference: float, head: str) -> str:
-    if abs(difference) < SAME:
-        return f"level with the {head} head"
-    side = "below" if difference > 0 else "above"
-    return f"{points(difference)} {side} the {head} head"
 
 
 def _absent(entry: Entry, classes: Classes) -> list[str]:

@@ -1,0 +1,156 @@
+"""A comparison of two sides as files: JSON, CSV, a figure, a page."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from dropclass_jax import rundir
+from dropclass_jax.reporting import compare_summary, page
+from dropclass_jax.reporting.compare_summary import Outcome, Row
+from dropclass_jax.reporting.plot_style import (
+    BLUE,
+    GRID,
+    INK,
+    ORANGE,
+    legend,
+    new_figure,
+    plain_axes,
+    sentence_title,
+)
+
+COLUMNS = ("kind", "name", "train_pixel_share", "a", "b", "difference", "low", "high", "p")
+COLUMNS += ("verdict",)
+
+TERMS = {
+    "B - A": "What B gains over A in IoU, in points: above 0, B finds more of the class.",
+    "95 % interval": "Were the comparison made again, with other images of the same kind and other "
+    "seeds of the same training, 19 of 20 such intervals would hold the true difference. Images "
+    "are drawn again and again, the same for both sides, so that what is hard for everybody "
+    "cancel; the seeds enter by Student's t.",
+    "Within noise": "The interval holds 0: nothing shows that the two differ.",
+    "In parentheses": "The interval leaves out 0, but among so many classes some do by chance; it "
+    "does not count when that is allowed for (by Benjamini and Hochberg).",
+}
+
+
+def write(folder: Path, outcome: Outcome) -> str:
+    """Write `compare.json`, `compare.csv`, `compare.png` and `report.html` into a folder.
+
+    Returns:
+      Where they are, for the terminal.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = compare_summary.rows(outcome)
+    records = [dict(zip(COLUMNS, _values(row), strict=True)) for row in rows]
+    about = {
+        "split": outcome.split,
+        "images": outcome.images,
+        "resamples": outcome.resamples,
+        **{
+            side: {"name": name, "workdirs": workdirs, "head": head, "steps": steps}
+            for side, name, workdirs, head, steps in zip("ab", *outcome[:4], strict=True)
+        },
+        "findings": compare_summary.findings(outcome),
+    }
+    rundir.write_json(folder / "compare.json", {**about, "rows": records})
+    with open(folder / "compare.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rundir.finite(_values(row)) for row in rows)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        chart = figure(outcome)
+        chart.savefig(folder / "compare.png", dpi=130)
+        html = _page(outcome, rows, chart)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    files = ", ".join(("compare.json", "compare.csv", "compare.png", "report.html"))
+    return f"\nwritten: {folder}/{{{files}}}"
+
+
+def _values(row: Row) -> list[object]:
+    return [*row[:5], *row.difference, row.p, row.verdict]
+
+
+def figure(outcome: Outcome) -> Figure:
+    """Differences with their intervals: the means, then the classes, the commonest first."""
+    rows = [row for row in compare_summary.rows(outcome) if not math.isnan(row.difference.value)]
+    means = sum(row.kind != "class" for row in rows)
+    chart = new_figure(7.8, 0.26 * len(rows) + 2.0)
+    axes = plain_axes(chart.add_subplot(), grid="x")
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.axhline(means - 0.5, color=GRID, linewidth=0.8, linestyle=(0, (4, 3)))
+    for place, row in enumerate(rows):
+        color, marker, filled = _look(row)
+        axes.plot(row.difference[1:], [place, place], color=color, linewidth=1.6, zorder=2)
+        face = color if filled else "white"
+        axes.plot(row.difference.value, place, marker, color=color, markerfacecolor=face, zorder=3)
+        text = f"{100 * row.a:.1f} → {100 * row.b:.1f}"
+        axes.text(
+            1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8,
+            color=INK,
+        )  # fmt: skip
+    labels = [
+        row.name if row.share is None else f"{row.name}  {row.share:.2%}" for row in rows
+    ]  # fmt: skip
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.text(
+        1.01, -0.75, "IoU in %, A → B", transform=axes.get_yaxis_transform(), va="bottom",
+        fontsize=8, color=INK,
+    )  # fmt: skip
+    a, b = outcome.names
+    axes.set_xlabel(f"points of IoU that {b} gains over {a} (95 % intervals)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
+    marks = [
+        axes.plot([], [], marker, color=color, markerfacecolor=face, label=label)[0]
+        for marker, color, face, label in (
+            ("o", BLUE, BLUE, f"{b} higher"),
+            ("s", ORANGE, ORANGE, f"{b} lower"),
+            ("o", BLUE, "white", "(higher): asked for alone"),
+            ("s", ORANGE, "white", "(lower): asked for alone"),
+            ("D", GRID, "white", "within noise"),
+        )
+        if any(_look(row) == (color, marker, face == color) for row in rows)
+    ]
+    legend(chart, loc="outside lower center", ncols=3, handles=marks)
+    sentence_title(chart, compare_summary.findings(outcome)[0])
+    return chart
+
+
+def _look(row: Row) -> tuple[str, str, bool]:
+    """Colour, marker, and whether it is filled: no two verdicts differ by colour alone."""
+    if row.verdict == compare_summary.NOISE:
+        return GRID, "D", False
+    higher = row.difference.value > 0
+    return (BLUE if higher else ORANGE), ("o" if higher else "s"), not row.verdict.startswith("(")
+
+
+def _page(outcome: Outcome, rows: Sequence[Row], chart: Figure) -> str:
+    a, b = outcome.names
+    lines = [
+        ("" if row.kind == "class" else "mean", [page.text(x) for x in compare_summary.cells(row)])
+        for row in rows
+    ]
+    runs = {
+        side: "<br>".join(f"<code>{page.text(path)}</code>" for path in workdirs)
+        for side, workdirs in zip("AB", outcome.workdirs, strict=True)
+    }
+    findings = compare_summary.findings(outcome)
+    title = f"{b} against {a} on {outcome.split}"
+    body = [
+        f"<h1>{page.text(title)}</h1>",
+        f'<p class="under">{"<br>".join(map(page.text, compare_summary.sides(outcome)))}</p>',
+        f'<p class="lead">{page.text(findings[0])}</p>',
+        page.bullets([page.text(sentence) for sentence in findings[1:]]),
+        page.beside(page.vector(chart, "compare", "Difference of the IoU per class"), TERMS),
+        "<h2>In numbers</h2>",
+        page.table(compare_summary.HEADER, lines),
+        "<h2>The runs</h2>",
+        page.definitions(runs, "facts"),
+    ]
+    return page.page(title, body)

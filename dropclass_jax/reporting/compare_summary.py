@@ -1,0 +1,210 @@
+"""What a comparison of two sides says: rows, verdicts, sentences.
+
+Pure functions of an `Outcome`. Scores and differences are fractions in 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dropclass_jax import intervals, resampling
+from dropclass_jax.intervals import Estimate
+from dropclass_jax.reporting import summary, table
+from dropclass_jax.reporting.summary import Classes
+from dropclass_jax.reporting.wording import against, count
+from dropclass_jax.resampling import Comparison
+
+NOISE = "within noise"
+LEVEL = 1 - intervals.CONFIDENCE
+
+
+class Outcome(NamedTuple):
+    """A comparison, with all that is needed to tell of it; pairs are of the sides A and B.
+
+    Attributes:
+      names: of the sides.
+      workdirs: the runs' folders.
+      heads: which head predicts.
+      steps: of training, all there are among the runs.
+      split: of the data set.
+      images: how many.
+      resamples: draws of the images.
+      classes: of `metrics.json`.
+      groups: how many classes each group has, in the order of the scores.
+      found: from `resampling.compare`: the mean, the groups, the classes.
+    """
+
+    names: tuple[str, str]
+    workdirs: tuple[list[str], list[str]]
+    heads: tuple[str, str]
+    steps: tuple[list[int], list[int]]
+    split: str
+    images: int
+    resamples: int
+    classes: Classes
+    groups: dict[str, int]
+    found: Comparison
+
+
+class Row(NamedTuple):
+    """One score.
+
+    Attributes:
+      kind: `mean`, `group` or `class`.
+      name: of the group or class.
+      share: the class's of the training pixels; None for means.
+      a: the first side's score; NaN for a class that it does not have.
+      b: the second side's.
+      difference: `b - a` with its interval; NaN where a side has no score.
+      p: two-sided; of a class as it counts among all classes (Benjamini and Hochberg).
+      verdict: `within noise`, `higher` or `lower` (B, than A); in parentheses for a class whose
+        interval leaves out 0, but would by chance among so many classes; `absent`.
+    """
+
+    kind: str
+    name: str
+    share: float | None
+    a: float
+    b: float
+    difference: Estimate
+    p: float
+    verdict: str
+
+
+def rows(outcome: Outcome) -> list[Row]:
+    """The mean, the groups, then the classes by share of the training pixels."""
+    found, classes = outcome.found, outcome.classes
+    first = 1 + len(outcome.groups)
+    p = np.concatenate([found.p[:first], resampling.discoveries(found.p[first:])])
+
+    def row(m: int, kind: str, name: str, share: float | None = None) -> Row:
+        a, b = float(found.a[m]), float(found.b[m])
+        difference = Estimate(b - a, float(found.low[m]), float(found.high[m]))
+        return Row(kind, name, share, a, b, difference, float(p[m]), _verdict(difference, p[m]))
+
+    return [
+        row(0, "mean", "mean IoU"),
+        *(
+            row(1 + n, "group", f"{group} classes ({size})")
+            for n, (group, size) in enumerate(outcome.groups.items())
+        ),
+        *(
+            row(first + k, "class", classes[k]["name"], classes[k]["train_pixel_share"])
+            for k in summary.by_share(classes)
+        ),
+    ]
+
+
+def _verdict(difference: Estimate, p: float) -> str:
+    if math.isnan(difference.value):
+        return "absent"
+    if not difference.is_clear:
+        return NOISE
+    side = "higher" if difference.value > 0 else "lower"
+    return side if p < LEVEL else f"({side})"
+
+
+def sides(outcome: Outcome) -> list[str]:
+    """What A and B are, a line each."""
+    return [
+        f"{letter}: {name}, {count(len(workdirs), 'run')} of "
+        f"{' and '.join(map(str, steps))} steps, {head} head"
+        for letter, name, workdirs, steps, head in zip(
+            "AB", outcome.names, outcome.workdirs, outcome.steps, outcome.heads, strict=True
+        )
+    ]
+
+
+def findings(outcome: Outcome) -> list[str]:
+    """The outcome in sentences: the mean, the classes that differ, what that rests on."""
+    mean, *others = rows(outcome)
+    a, b = outcome.names
+    value, low, high = mean.difference
+    noise = "within noise" if mean.verdict == NOISE else "more than noise"
+    interval = f"95 % interval: {points(low)} to {points(high)}"
+    sentences = [f"In mean IoU {b} is {against(value, a)}, which is {noise} ({interval})."]
+    classes = [row for row in others if row.kind == "class"]
+    for verdict in ("higher", "lower"):
+        if names := [row.name for row in classes if row.verdict == verdict]:
+            sentences.append(f"{b} is {verdict} in {_list(names)}.")
+    if unsure := [row.name for row in classes if row.verdict.startswith("(")]:
+        sentences.append(
+            f"The intervals of {_list(unsure)} leave out 0 too, but not by enough among "
+            f"{len(classes)} classes, of which {LEVEL * len(classes):.1f} do by chance."
+        )
+    quiet = sum(row.verdict == NOISE for row in classes)
+    sentences.append(f"{quiet} of {len(classes)} classes are within noise.")
+    return [*sentences, *_basis(outcome)]
+
+
+def _basis(outcome: Outcome) -> list[str]:
+    counts = [len(workdirs) for workdirs in outcome.workdirs]
+    found = outcome.found
+    images = f"{100 * found.of_images[0]:.2f} points by the {outcome.images} images"
+    if max(counts) == 1:
+        return [
+            "This compares two networks, not two methods: the intervals are for other images alone "
+            f"({images}), and another seed of the same training may differ by more. To compare "
+            "methods, give three or more runs a side."
+        ]
+    lines = [
+        "The intervals are for other images and other seeds; the standard error of the difference "
+        f"in mean IoU is {images}, {100 * found.of_seeds[0]:.2f} by the seeds."
+    ]
+    if min(counts) == 1:
+        lone, other = outcome.names if counts[0] == 1 else outcome.names[::-1]
+        lines.append(f"{lone} has one run, whose seeds are taken to vary as those of {other}.")
+    elif min(counts) == 2:
+        lines.append(
+            "Two runs say little of how seeds vary: train a third before you trust the intervals."
+        )
+    if outcome.steps[0] != outcome.steps[1]:
+        lines.append("The sides were trained for different numbers of steps.")
+    return lines
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def text(outcome: Outcome) -> str:
+    """The whole of it for a terminal."""
+    means = [row for row in rows(outcome) if row.kind != "class"]
+    classes = [row for row in rows(outcome) if row.kind == "class"]
+    return "\n".join(
+        [
+            *sides(outcome),
+            "",
+            f"IoU on {outcome.split} in %, classes by their share of the training pixels",
+            *table.aligned(HEADER, [cells(row) for row in classes], [cells(row) for row in means]),
+            "",
+            *findings(outcome),
+        ]
+    )
+
+
+HEADER = ["class", "train", "A", "B", "B - A", "95 % interval", "verdict"]
+
+
+def cells(row: Row) -> list[str]:
+    """A row as `HEADER` heads it."""
+    difference = row.difference
+    known = not math.isnan(difference.value)
+    return [
+        row.name,
+        "" if row.share is None else f"{100 * row.share:.2f}",
+        *("-" if math.isnan(value) else f"{100 * value:.1f}" for value in (row.a, row.b)),
+        points(difference.value) if known else "-",
+        f"{points(difference.low)} to {points(difference.high)}" if known else "-",
+        row.verdict,
+    ]
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in points, with its sign: +1.2, -0.3, 0.0."""
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"

@@ -1,0 +1,233 @@
+"""A sweep's outcome for a person: a table, files, a figure, a page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from dropclass_jax import rundir
+from dropclass_jax.reporting import page, summary, sweep_figures, sweep_summary, table, wording
+from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
+
+
+def write(
+    folder: Path,
+    results: Sequence[Result],
+    question: str,
+    arms: Mapping[str, Mapping[str, Any]],
+    spec: str,
+    missing: Sequence[str],
+) -> str:
+    """Write `sweep.json`, `sweep.csv`, `sweep.png` and `report.html` into a sweep's folder.
+
+    And `steps.png`, where there are arms of two methods or more that differ in length alone.
+
+    Args:
+      folder: the sweep's.
+      results: of its finished runs.
+      question: what the sweep asks, a sentence.
+      arms: `{arm: {config key: value}}`.
+      spec: the config that the arms differ from.
+      missing: the runs that are not finished.
+
+    Returns:
+      The table, and where the files are, as text.
+    """
+    rows = sweep_summary.rows(results)
+    split = sweep_summary.main_split(results)
+    about = {
+        "question": question,
+        "config": spec,
+        "dataset": results[0].metrics["dataset"],
+        "model": results[0].metrics["model"],
+        "split": split,
+        "missing": list(missing),
+        "arms": arms,
+    }
+    rundir.write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
+    _write_csv(folder / "sweep.csv", rows, split)
+    with matplotlib.rc_context({"text.parse_math": False}):
+        charts = {"sweep": sweep_figures.arms(rows, question, split)}
+        if len(courses := sweep_figures.courses(rows)) > 1:
+            charts["steps"] = sweep_figures.steps(courses, split)
+        for name, chart in charts.items():
+            chart.savefig(folder / f"{name}.png", dpi=130)
+        html = _page(about, rows, charts)
+    (folder / "report.html").write_text(html, encoding="utf-8")
+    pictures = (f"{name}.png" for name in charts)
+    files = ", ".join(("sweep.json", "sweep.csv", *pictures, "report.html"))
+    return "\n".join(["", question, *text(rows, split), *notes(about, rows)]) + (
+        f"\n\nwritten: {folder}/{{{files}}}"
+    )
+
+
+def text(rows: Sequence[Row], split: str) -> list[str]:
+    """The table as lines of text, scores in %."""
+    header, cells = _cells(rows)
+    return [
+        f"{split}, numbers in % (s/step: seconds)",
+        *table.aligned(header, cells, [])[:-1],
+    ]
+
+
+def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """What must be known to read the table."""
+    compared = len(rows) - 1
+    lines = ["intervals of means are for other seeds on the same images"]
+    if compared:
+        references = {row.against for row in rows[1:]}
+        reference = references.pop() if len(references) == 1 else "the arm that is named"
+        lines = [
+            f"difference: of mIoU, from {reference}; 'within noise': its interval holds 0",
+            f"{lines[0]}; those of differences for other images too, where every run has "
+            "images.npz (but of the gap)",
+        ]
+    if any(len(row.seeds) == 1 for row in rows):
+        lines.append("one seed tells nothing of others: '-' and 'unknown'")
+    if compared >= 3:
+        lines.append(
+            f"of {compared} differences like these, {compared / 20:.1f} would be called higher or "
+            "lower by chance alone"
+        )
+    lines.append(
+        "class groups by share of the training pixels: "
+        + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items())
+    )
+    if about["missing"]:
+        lines.append(f"not finished: {', '.join(about['missing'])}")
+    return lines
+
+
+def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
+    several = len({row.steps for row in rows}) > 1
+    header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "95 %"]
+    named = len({row.against for row in rows[1:]}) > 1
+    header += [
+        "difference",
+        *(["from"] if named else []),
+        "95 %",
+        "verdict",
+        *(SCORES[name] for name in names),
+        "s/step",
+    ]
+    lines = []
+    for row in rows:
+        main = row.scores["mean_iou"]
+        lines.append(
+            [
+                row.label,
+                *([str(row.steps)] if several else []),
+                str(len(row.seeds)),
+                _number(main.mean.value),
+                _number(main.deviation),
+                _interval(main.mean),
+                "" if main.difference is None else _number(main.difference.value, "+"),
+                *([row.against or ""] if named else []),
+                "" if main.difference is None else _interval(main.difference, "+"),
+                main.verdict,
+                *(
+                    _number(row.scores[name].mean.value) if name in row.scores else "-"
+                    for name in names
+                ),
+                "-" if row.seconds_per_step is None else f"{row.seconds_per_step:#.3g}",
+            ]
+        )
+    return header, lines
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}" if value == value else "-"
+
+
+def _interval(estimate: Any, sign: str = "") -> str:
+    if estimate.low != estimate.low:
+        return "-"
+    return f"[{_number(estimate.low, sign)}, {_number(estimate.high, sign)}]"
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    about = {
+        "arm": row.arm,
+        "head": row.head,
+        "seeds": row.seeds,
+        "steps": row.steps,
+        "against": row.against,
+        "seconds_per_step": row.seconds_per_step,
+    }
+    return {**about, "scores": {name: _score_json(score) for name, score in row.scores.items()}}
+
+
+def _score_json(score: Score) -> dict[str, Any]:
+    entry = {"seeds": score.seeds, "deviation": score.deviation, **score.mean._asdict()}
+    entry["mean"] = entry.pop("value")
+    if score.difference is not None:
+        entry["difference"] = {**score.difference._asdict(), "verdict": score.verdict}
+    return entry
+
+
+def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
+    """A row an arm, head and score; fractions at full precision, unknown ones empty."""
+    columns = ["arm", "head", "split", "steps", "score", "seeds", "mean", "deviation", "low"]
+    columns += [
+        "high",
+        "against",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "seconds_per_step",
+    ]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            for name, score in row.scores.items():
+                values = [score.mean.value, score.deviation, *score.mean[1:]]
+                values += [row.against, *(score.difference or [None] * 3)]
+                about = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
+                values = rundir.finite([*about, *values, row.seconds_per_step])
+                writer.writerow(values)
+
+
+def _page(about: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
+    header, cells = _cells(rows)
+    arms = {
+        arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
+        or "the config as it is"
+        for arm, settings in about["arms"].items()
+    }
+    body = [
+        f"<h1>{page.text(about['question'])}</h1>",
+        f'<p class="under">{page.text(about["model"])} on {page.text(about["dataset"])}, scored on '
+        f"<code>{page.text(about['split'])}</code>; the arms differ from "
+        f"<code>{page.text(about['config'])}</code></p>",
+        page.bullets([page.text(sentence) for sentence in findings(rows)]),
+        *(page.vector(chart, name, about["question"], wide=True) for name, chart in charts.items()),
+        "<p>An interval that leaves the picture is cut there.</p>",
+        "<h2>In numbers</h2>",
+        page.table(header, [("", [page.text(cell) for cell in line]) for line in cells]),
+        page.bullets([page.text(line) for line in notes(about, rows)]),
+        "<h2>The arms</h2>",
+        page.definitions(arms, "facts"),
+    ]
+    return page.page(about["question"], body)
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """A sentence a row but the first: how it differs from the reference, or that it does not."""
+    sentences = []
+    for row in rows[1:]:
+        score = row.scores["mean_iou"]
+        where = f"{row.label}: {wording.against(score.difference.value, row.against)} in mean IoU"
+        noise = {
+            "unknown": "; with one seed, nothing can be said about noise",
+            "within noise": f", within noise: {_interval(score.difference, '+')}",
+        }
+        more = f", more than noise: {_interval(score.difference, '+')}"
+        sentences.append(f"{where}{noise.get(score.verdict, more)}.")
+    return sentences

@@ -1,0 +1,166 @@
+"""Two runs side by side: what is read, what is refused, what is said."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_fixture import CAMVID, write_run
+from test_report import Page
+from test_resampling import counts_of
+
+from dropclass_jax import compare
+from dropclass_jax.errors import UserError
+from dropclass_jax.reporting import compare_page, compare_summary
+
+
+def write(workdir, quality, heads=("plain",), **settings):
+    """A finished run whose images are counted."""
+    write_run(workdir, CAMVID, "camvid", dropclass="drop" in heads, steps=0, samples=0, **settings)
+    arrays = {"val/ids": np.array([f"image {n}" for n in range(40)])}
+    for n, head in enumerate(heads):
+        arrays[f"val/{head}/counts"] = counts_of([quality + 0.1 * n], classes=len(CAMVID))[0]
+    np.savez(workdir / "images.npz", **arrays)
+    (workdir / "metrics.json").write_text(
+        json.dumps({**json.loads((workdir / "metrics.json").read_text()), "step": 600})
+    )
+    return workdir
+
+
+def outcome(a, b, heads=(None, None)):
+    names = compare.names_of(a, b, heads)
+    one = compare.read(a, None, heads[0], names[0])
+    return compare.compare(one, compare.read(b, "val", heads[1], names[1]), resamples=1000)
+
+
+def test_equal_runs_differ_by_exactly_nothing(tmp_path):
+    a, b = (write(tmp_path / name, 0.6) for name in "ab")
+    rows = compare_summary.rows(outcome([a], [b]))
+    assert {row.verdict for row in rows} == {"within noise"}
+    for row in rows:
+        assert row.difference == (0.0, 0.0, 0.0)
+    first, *others = compare_summary.findings(outcome([a], [b]))
+    assert first == (
+        "In mean IoU b is level with a, which is within noise (95 % interval: 0.0 to 0.0)."
+    )
+    assert "11 of 11 classes are within noise." in others
+    assert any("two networks, not two methods" in sentence for sentence in others)
+
+
+def test_a_lead_in_every_class_is_told(tmp_path):
+    """From the runs' folders to the files; one arm's folder holds the runs of several seeds."""
+    for seed in range(3):
+        write(tmp_path / "sweep/plain" / f"seed{seed}", 0.6 + 0.003 * seed)
+        write(tmp_path / "sweep/better" / f"seed{seed}", 0.7 + 0.004 * seed)
+    a = compare.expand([str(tmp_path / "sweep/plain")])
+    b = compare.expand([str(tmp_path / "sweep/bett*/seed?")])
+    assert [path.name for path in a] == [path.name for path in b] == ["seed0", "seed1", "seed2"]
+    found = outcome(a, b)
+    assert found.names == ("plain", "better")
+    rows = compare_summary.rows(found)
+    assert [row.name for row in rows[:4]] == [
+        *("mean IoU", "head classes (4)", "medium classes (5)", "tail classes (2)"),
+    ]
+    shares = [row.share for row in rows[4:]]
+    assert shares == sorted(shares, reverse=True)
+    assert {row.verdict for row in rows} == {"higher"}
+    for row in rows:
+        assert 0 < row.difference.low < row.difference.value < row.difference.high < 0.3
+
+    shown = compare_summary.text(found)
+    assert "better is higher in Road, Building, Sky" in shown
+    assert "other images and other seeds" in shown
+    print(compare_page.write(tmp_path / "out", found))
+    content = json.loads((tmp_path / "out/compare.json").read_text())
+    assert content["rows"][0]["difference"] == rows[0].difference.value
+    assert content["a"]["steps"] == [600]
+    with open(tmp_path / "out/compare.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [line["name"] for line in table] == [row.name for row in rows]
+    assert float(table[7]["high"]) == rows[7].difference.high
+    page = Page((tmp_path / "out/report.html").read_text())
+    assert page.tags.count("svg") == 1
+    assert "within noise" not in page.text.split("In numbers")[1]
+
+
+def test_heads_of_one_run(tmp_path):
+    run = write(tmp_path / "run", 0.6, heads=("plain", "drop"))
+    found = outcome([run], [run], ("plain", "drop"))
+    assert found.heads == ("plain", "drop")
+    assert compare_summary.rows(found)[0].difference.low > 0
+    assert compare.read([run], "val", None, "run").head == "drop"  # the one that predicts
+    assert compare.names_of([run], [run], ("plain", "drop")) == ("plain head", "drop head")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "names"),
+    [
+        (["/r/plain/seed0", "/r/plain/seed1"], ["/r/drop/seed0"], ("plain", "drop/seed0")),
+        (["/r/plain_0", "/r/plain_1"], ["/r/drop_0", "/r/drop_1"], ("plain", "drop")),
+        (["/r/sweep/seed0"], ["/r/sweep/seed1"], ("seed0", "seed1")),
+        (["/r/one"], ["/other/two"], ("r/one", "other/two")),
+        (["/r/0", "/r/1"], ["/r/2", "/r/3"], ("A", "B")),
+        (["/r/one"], ["/r/one"], ("drop head", "own head")),
+    ],
+)
+def test_sides_have_short_names(a, b, names):
+    sides = ([Path(path) for path in side] for side in (a, b))
+    assert compare.names_of(*sides, ("drop", None)) == names
+
+
+def test_a_class_that_differs_by_chance_is_in_parentheses(tmp_path):
+    a, b = (write(tmp_path / name, 0.6) for name in "ab")
+    found = outcome([a], [b])
+    p, low, high = (np.array(x) for x in (found.found.p, found.found.low, found.found.high))
+    first = 1 + len(found.groups)
+    p[first], low[first], high[first] = 0.03, 0.001, 0.1  # of Sky
+    b_scores = found.found.b.copy()
+    b_scores[first] += 0.05
+    changed = found._replace(found=found.found._replace(p=p, low=low, high=high, b=b_scores))
+    verdicts = {row.name: row.verdict for row in compare_summary.rows(changed)}
+    assert verdicts.pop("Sky") == "(higher)"
+    assert set(verdicts.values()) == {"within noise"}
+    sentences = compare_summary.findings(changed)
+    assert any(s.startswith("The intervals of Sky leave out 0 too") for s in sentences)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    a, b = (write(tmp_path / name, 0.6) for name in "ab")
+    arrays = dict(np.load(b / "images.npz"))
+
+    def changed(**new):
+        np.savez(b / "images.npz", **{**arrays, **{k.replace("_", "/"): v for k, v in new.items()}})
+        return [a], [b]
+
+    with pytest.raises(UserError, match=r"a and .*b were scored on different images of val"):
+        outcome(*changed(val_ids=arrays["val/ids"][::-1]))
+    with pytest.raises(UserError, match="scored by different labels of val"):
+        outcome(*changed(val_plain_counts=counts_of([0.6], seed=1, classes=11)[0]))
+    with pytest.raises(UserError, match="no counts of the drop head on val, only of plain"):
+        outcome(*changed(), (None, "drop"))
+    with pytest.raises(UserError, match=r"no counts .*dropclass_jax.evaluate --workdir=\S+a --spl"):
+        compare.read([a], "test", None, "a")
+    for damaged in (b"", (a / "images.npz").read_bytes()[:500]):
+        (b / "images.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"make them: python -m dropclass_jax.evaluate"):
+            outcome([a], [b])
+    changed()
+    metrics = json.loads((b / "metrics.json").read_text())
+    metrics["classes"][0]["name"] = "Sea"
+    (b / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match="have different classes"):
+        outcome([a], [b])
+    with pytest.raises(UserError, match="names a run twice"):
+        compare.expand([str(a), str(tmp_path / "*")])
+    with pytest.raises(UserError, match="nowhere is not a directory"):
+        compare.read(compare.expand([str(tmp_path / "nowhere")]), None, None, "nowhere")
+
+
+def test_counts_that_all_runs_have(tmp_path):
+    a = write(tmp_path / "a", 0.6, heads=("plain", "drop"))
+    b = write(tmp_path / "b", 0.7)
+    both = compare.common_counts([a, b])
+    assert [list(run["val"]) for run in both] == [["drop", "plain"], ["plain"]]
+    (b / "images.npz").unlink()
+    assert compare.common_counts([a, b]) == [{}, {}]

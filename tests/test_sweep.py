@@ -1,0 +1,107 @@
+"""Every sweep that is shipped is a set of configs that work; what a sweep file may get wrong."""
+
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+from test_configs import facts_only
+
+from dropclass_jax import experiment, sweep
+from dropclass_jax.command import load_config
+from dropclass_jax.errors import UserError
+
+# ml_collections loads config files in a way that Python has given up.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+SWEEPS = sorted(Path("configs/sweeps").glob("*.py"))
+
+
+def parsed(arguments):
+    """The config that the training command reads from its arguments."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    values(["train", *arguments])
+    return values.config
+
+
+@pytest.mark.parametrize("spec", ["configs/streets.py:tiny", "configs/camvid.py:tiny"])
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_arm_builds(path, spec, named_tiny, tmp_path):
+    """And the arguments that a run is started with say the same config."""
+    base = load_config(spec)
+    arms = sweep.load(str(path), base)
+    assert arms.question.endswith("?")
+    runs = sweep.plan(arms, base, tmp_path, seeds=(0, 1))
+    assert len(runs) == 2 * len(arms.arms)
+    assert len({str(run.config) for run in runs}) == len(runs)  # no arm is there twice
+    for run in runs[: len(arms.arms)]:
+        experiment.build(run.config, facts_only(run.config.data.name))
+        assert parsed(sweep.arguments(spec, run)).to_dict() == run.config.to_dict()
+
+
+def write(folder, arms):
+    path = folder / "sweep.py"
+    path.write_text(f'"""Why\nso?\n\nMore."""\ndef get_arms(config):\n    return {arms}\n')
+    return str(path)
+
+
+def planned(folder, arms, seeds=(0,)):
+    base = load_config("configs/streets.py")
+    return sweep.plan(sweep.load(write(folder, arms), base), base, folder, seeds)
+
+
+def test_runs_come_in_the_order_of_their_needs(tmp_path):
+    """A seed of all arms first; a run that starts from another's network after that one."""
+    arms = {"second": {"init.path": "{sweep}/first/seed{seed}"}, "first": {}, "third": {}}
+    runs = planned(tmp_path, arms, seeds=(4, 2))
+    names = [run.name for run in runs]
+    assert names == [
+        *("first/seed4", "third/seed4", "first/seed2", "third/seed2"),
+        *("second/seed4", "second/seed2"),
+    ]
+    assert [run.config.seed for run in runs] == [4, 4, 2, 2, 4, 2]
+    assert runs[4].config.init.path == str(tmp_path / "first/seed4") == str(runs[4].after)
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ({"a": {"dropclass.alhpa": 1}}, r"arm 'a': unknown .*; did you mean dropclass\.alpha"),
+        ({"a": {"dropclass": 1}}, r"arm 'a': config key 'dropclass' is a section"),
+        ({"a": {"total_steps": "many"}}, r"arm 'a': total_steps = 'many'"),
+        ({"a": {"seed": 1}}, r"arm 'a' sets the seed; give --seeds"),
+        ({"a/b": {}}, r"'a/b' cannot be an arm's name"),
+        ({}, "has no arms"),
+        ({"a": {"init.path": "{sweep}/b/seed0"}}, r"arm 'a' of the sweep needs .*/b/seed0"),
+        ({"a": {"init.path": "{sweep}/a/seed0"}}, r"arm 'a' of the sweep waits for itself"),
+    ],
+)
+def test_a_mistake_in_a_sweep_names_the_arm(arms, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        planned(tmp_path, arms)
+
+
+def test_what_is_no_sweep_is_refused(tmp_path):
+    config = load_config("configs/streets.py")
+    with pytest.raises(UserError, match=r"nowhere\.py does not exist"):
+        sweep.load(str(tmp_path / "nowhere.py"), config)
+    with pytest.raises(UserError, match=r"camvid\.py has no get_arms"):
+        sweep.load("configs/camvid.py", config)
+    arms = sweep.load(write(tmp_path, {"plain": {}, "drop": {}}), config)
+    assert arms.question == "Why so?"
+    assert list(sweep.choose(arms, ["drop"]).arms) == ["drop"]
+    with pytest.raises(UserError, match=r"no arm 'dorp'; did you mean drop\?"):
+        sweep.choose(arms, ["dorp"])
+
+
+def test_values_are_looked_at_before_the_first_run(tmp_path, named_tiny):
+    """Such as only the data can tell, and every arm's."""
+    base = load_config("configs/streets.py:tiny")
+    base.data.prepared_dir = str(tmp_path)
+    base.data.options.update(train=2, val=1, val_out=1)
+    path = write(tmp_path, {"good": {}, "bad": {"loss.class_weights": "dataset"}})
+    runs = sweep.plan(sweep.load(path, base), base, tmp_path, (0,))
+    with pytest.raises(UserError, match=r"^arm 'bad': .*no customary class weights"):
+        sweep.check(runs)
+    sweep.check(runs[:1])
