@@ -18,17 +18,16 @@ def log_prior(class_pixels: np.ndarray) -> np.ndarray:
     infinity, and nothing would teach the network not to answer with it. So it learns to.
 
     Args:
-      class_pixels: ``[N, K]``, labelled pixels of each class in each image.
+      class_pixels: ``[K]``, the training split's labelled pixels of each class.
 
     Returns:
       float64 ``[K]``, 0 or below.
 
-    >>> log_prior(np.array([[3, 1, 0], [3, 1, 0]])).round(4).tolist()
+    >>> log_prior(np.array([6, 2, 0])).round(4).tolist()
     [-0.2877, -1.3863, 0.0]
     """
-    pixels = np.sum(class_pixels, axis=0, dtype=np.int64)
-    share = pixels / max(pixels.sum(), 1)
-    return np.log(np.where(pixels > 0, share, 1.0))
+    pixels = np.asarray(class_pixels, np.int64)
+    return np.log(np.where(pixels > 0, pixels / max(pixels.sum(), 1), 1.0))
 
 
 def rarity(class_pixels: np.ndarray) -> np.ndarray:
@@ -38,18 +37,17 @@ def rarity(class_pixels: np.ndarray) -> np.ndarray:
     class without a single pixel counts as the rarest.
 
     Args:
-      class_pixels: ``[N, K]``, labelled pixels of each class in each image.
+      class_pixels: ``[K]``, the training split's labelled pixels of each class.
 
     Returns:
       float64 ``[K]``, 0 to 1.
 
-    >>> rarity(np.array([[8, 4, 4, 0]])).tolist()
+    >>> rarity(np.array([8, 4, 4, 0])).tolist()
     [0.5, 1.0, 1.0, 1.0]
     """
-    pixels = np.sum(class_pixels, axis=0, dtype=np.int64)
     rare = -log_prior(class_pixels)
-    rare = np.where(pixels > 0, rare, rare.max(initial=0.0))
-    return rare / max(rare.max(initial=0.0), np.finfo(float).tiny)
+    rare = np.where(np.asarray(class_pixels) > 0, rare, rare.max())
+    return rare / max(rare.max(), np.finfo(float).tiny)
 
 
 def vary(

@@ -324,15 +324,15 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
 
 
 def _loss(config: ConfigDict, dataset: data.Dataset) -> objective.Loss:
-    settings, train = config.loss, dataset.splits["train"]
+    settings, pixels = config.loss, dataset.class_pixels["train"]
     loss = objective.LOSSES[settings.name]._replace(region_weight=settings.region_weight)
     if settings.name in settings:  # a section of its own
         loss = loss._replace(of_pixels=partial(loss.of_pixels, **settings[settings.name]))
     if tau := settings.logit_adjustment:
-        prior = class_prior.log_prior(train.class_pixels)
+        prior = class_prior.log_prior(pixels)
         loss = loss._replace(offsets=jnp.asarray(tau * prior, jnp.float32))
     if sigma := settings.logit_variation:
-        scale = jnp.asarray(class_prior.rarity(train.class_pixels), jnp.float32)
+        scale = jnp.asarray(class_prior.rarity(pixels), jnp.float32)
         loss = loss._replace(variation=objective.Variation(scale, sigma))
     return loss
 

@@ -38,7 +38,7 @@ def ohem(
     Args:
       logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
       labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
-      threshold: a probability, above 0; 1 keeps (nearly) every pixel.
+      threshold: a plain number, a probability above 0; 1 keeps (nearly) every pixel.
       min_kept: a share of the labelled pixels of an image, 0 to 1; equally hard ones are all kept.
       class_weights: ``[K]`` or None. They weigh pixels, and have no say in which are hard.
       ignore_label: the value of pixels that do not count, and are never hard.
@@ -77,7 +77,7 @@ def focal(
     Args:
       logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
       labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
-      gamma: 0 or more; 0 is the cross-entropy, 2 the paper's choice.
+      gamma: a plain number, 0 or more; 0 is the cross-entropy, 2 the paper's choice.
       class_weights: ``[K]`` or None for ones.
       ignore_label: the value of pixels that do not count.
 

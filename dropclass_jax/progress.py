@@ -16,7 +16,9 @@ from dropclass_jax import rundir, runlog
 _SHORT = {
     "loss": "loss",
     "loss_plain": "plain",
+    "loss_plain_region": "region",
     "loss_drop": "drop",
+    "loss_drop_region": "region",
     "suppression": "supp",
     "loss_auxiliary": "aux",
     "skipped": "skipped",

@@ -119,14 +119,14 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     assert ohem.of_pixels.func is hard_examples.ohem
     assert ohem.of_pixels.keywords == {"threshold": 0.9, "min_kept": 0.2}
     assert not ohem.weighs_labels_alone
-    prior = class_prior.log_prior(dataset.splits["train"].class_pixels)
+    prior = class_prior.log_prior(dataset.splits["train"].class_pixels.sum(0))
     np.testing.assert_allclose(ohem.offsets, 2 * prior, rtol=1e-6)
     assert built({"loss.name": "focal", "loss.focal.gamma": 3.0}).of_pixels.keywords["gamma"] == 3
     dice = built({"loss.name": "dice", "loss.region_weight": 0.5, "loss.logit_variation": 4.0})
     assert dice.of_pixels is losses.cross_entropy
     assert dice.of_regions is region_losses.dice
     assert (dice.region_weight, dice.variation.sigma) == (0.5, 4.0)
-    rarity = class_prior.rarity(dataset.splits["train"].class_pixels)
+    rarity = class_prior.rarity(dataset.splits["train"].class_pixels.sum(0))
     np.testing.assert_allclose(dice.variation.scale, rarity, rtol=1e-6)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from dropclass_jax import hard_examples, losses
 
+ohem = jax.jit(hard_examples.ohem, static_argnames="threshold")
+focal = jax.jit(hard_examples.focal, static_argnames="gamma")
 K = 4
 WEIGHTS = np.array([1.0, 0.5, 2.0, 3.0])
 
@@ -51,7 +53,7 @@ class TestOhem:
         ],
     )
     def test_by_hand(self, threshold, min_kept, hard):
-        total, count = hard_examples.ohem(
+        total, count = ohem(
             *pixels_of([0.9, 0.3, 0.8, 0.1, 0.6]), threshold=threshold, min_kept=min_kept
         )
         np.testing.assert_allclose(count, len(hard))
@@ -72,7 +74,7 @@ class TestOhem:
             expected += (image * weight)[hard].sum()
             expected_weight += weight[hard].sum()
         with jax.enable_x64(True):
-            total, weight = hard_examples.ohem(
+            total, weight = ohem(
                 jnp.asarray(logits),
                 labels,
                 threshold=0.4,
@@ -87,26 +89,26 @@ class TestOhem:
 
     def test_easy_pixels_have_no_gradient(self):
         logits, labels = pixels_of([0.9, 0.3, 0.8, 0.1])
-        gradient = jax.grad(lambda x: losses.mean(hard_examples.ohem(x, labels)))(logits)
+        gradient = jax.grad(lambda x: losses.mean(ohem(x, labels)))(logits)
         # That of the cross-entropy's mean over the two hard ones: (p - 1) / 2.
         np.testing.assert_allclose(gradient[0, 0, :, 0], [0, -0.35, 0, -0.45], atol=1e-6)
 
     def test_pixels_that_are_equally_hard_are_kept_together(self):
         logits, labels = pixels_of([0.9] * 5)
-        assert hard_examples.ohem(logits, labels, min_kept=0.2)[1] == 5
+        assert ohem(logits, labels, min_kept=0.2)[1] == 5
 
     def test_nothing_labelled_is_finite(self, logits):
         labels = jnp.full((3, 6, 5), 255, jnp.uint8)
-        value, gradient = jax.value_and_grad(
-            lambda x: losses.mean(hard_examples.ohem(x, labels, min_kept=1.0))
-        )(logits)
+        value, gradient = jax.value_and_grad(lambda x: losses.mean(ohem(x, labels, min_kept=1.0)))(
+            logits
+        )
         assert value == 0
         assert not gradient.any()
 
 
 class TestFocal:
     def test_by_hand(self):
-        total, count = hard_examples.focal(*pixels_of([0.9, 0.5, 0.1]), gamma=2.0)
+        total, count = focal(*pixels_of([0.9, 0.5, 0.1]), gamma=2.0)
         expected = -(0.01 * np.log(0.9) + 0.25 * np.log(0.5) + 0.81 * np.log(0.1))
         np.testing.assert_allclose(total, expected, rtol=1e-6)
         assert count == 3
@@ -117,16 +119,14 @@ class TestFocal:
         kept, weights = labels != 255, np.ones(K) if class_weights is None else class_weights
         each, weight = nll(logits, labels)[kept], weights[labels[kept]]
         with jax.enable_x64(True):
-            got = hard_examples.focal(
-                jnp.asarray(logits), labels, gamma=gamma, class_weights=class_weights
-            )
+            got = focal(jnp.asarray(logits), labels, gamma=gamma, class_weights=class_weights)
         expected = ((1 - np.exp(-each)) ** gamma * each * weight).sum(), weight.sum()
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
     @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
     def test_certain_pixels_and_none_at_all_are_finite(self, gamma):
         logits = jnp.array([[[[1e3, 0.0], [0.0, 1e3]]]])
-        gradient = jax.grad(lambda x, y: losses.mean(hard_examples.focal(x, y, gamma=gamma)))
+        gradient = jax.grad(lambda x, y: losses.mean(focal(x, y, gamma=gamma)))
         np.testing.assert_allclose(
             gradient(logits, jnp.zeros((1, 1, 2), jnp.uint8)), [[[[0, 0], [-0.5, 0.5]]]]
         )

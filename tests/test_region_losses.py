@@ -10,8 +10,9 @@ import pytest
 
 from dropclass_jax import region_losses
 
+LOSSES = {"dice": jax.jit(region_losses.dice), "lovasz": jax.jit(region_losses.lovasz)}
 K = 4
-BOTH = pytest.mark.parametrize("loss", [region_losses.dice, region_losses.lovasz])
+BOTH = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def lovasz(logits, labels):
 @BOTH
 def test_by_definition_with_its_gradient(loss, logits, labels):
     """The definition's gradient by finite differences: only the order of errors is no slope."""
-    definition = {region_losses.dice: dice, region_losses.lovasz: lovasz}[loss]
+    definition = dice if loss is LOSSES["dice"] else lovasz
     with jax.enable_x64(True):
         value, gradient = jax.jit(
             jax.value_and_grad(lambda x: region_losses.mean(loss(x, jnp.asarray(labels))))
@@ -97,11 +98,11 @@ def test_certain_answers_lose_what_they_miss():
     labels = jnp.array([[[0, 0, 1, 1]]], jnp.uint8)
     one_wrong = certain(jnp.array([[[0, 0, 0, 1]]]))
     # Dice 4/5 and 2/3, IoU 2/3 and 1/2.
-    got = region_losses.mean(region_losses.dice(one_wrong, labels))
+    got = region_losses.mean(LOSSES["dice"](one_wrong, labels))
     np.testing.assert_allclose(got, 1 - (4 / 5 + 2 / 3) / 2, rtol=1e-6)
-    got = region_losses.mean(region_losses.lovasz(one_wrong, labels))
+    got = region_losses.mean(LOSSES["lovasz"](one_wrong, labels))
     np.testing.assert_allclose(got, 1 - (2 / 3 + 1 / 2) / 2, rtol=1e-6)
-    for loss in (region_losses.dice, region_losses.lovasz):
+    for loss in LOSSES.values():
         assert region_losses.mean(loss(certain(labels), labels)) == 0
         assert region_losses.mean(loss(certain(jnp.full_like(labels, 2)), labels)) == 1
 
@@ -118,18 +119,18 @@ def test_lovasz_at_certain_answers_is_the_jaccard_loss_of_any_of_them():
 def test_dice_counts_over_the_batch_and_lovasz_over_an_image(logits, labels):
     """Sums of two images add up; a class of one image is in the other's dice alone."""
     labels = jnp.asarray(labels)
-    for loss in (region_losses.dice, region_losses.lovasz):
+    for loss in LOSSES.values():
         first, last = (loss(logits[i : i + 1], labels[i : i + 1]) for i in (0, 2))
         both = loss(logits, labels)
         jax.tree.map(
             partial(np.testing.assert_allclose, rtol=1e-5), both, jax.tree.map(jnp.add, first, last)
         )
-    np.testing.assert_array_equal(region_losses.dice(logits, labels).labelled > 0, [1, 1, 1, 0])
-    assert region_losses.lovasz(logits, labels).size == 2
+    np.testing.assert_array_equal(LOSSES["dice"](logits, labels).labelled > 0, [1, 1, 1, 0])
+    assert LOSSES["lovasz"](logits, labels).size == 2
 
 
-@BOTH
-def test_logits_are_upsampled(loss):
+def test_logits_are_upsampled():
+    loss = LOSSES["dice"]
     logits = jax.random.normal(jax.random.key(0), (1, 2, 3, K))
     labels = jnp.arange(24, dtype=jnp.uint8).reshape(1, 4, 6) % K
     full = jax.image.resize(logits, (1, 4, 6, K), "bilinear")

@@ -34,6 +34,8 @@ LOSS_STYLES = {
     "loss": ("total", INK, "-"),
     "loss_plain": ("plain head", ORANGE, "--"),
     "loss_drop": ("drop head", BLUE, "-."),
+    "loss_plain_region": ("plain head, regions", ORANGE, ":"),
+    "loss_drop_region": ("drop head, regions", BLUE, ":"),
     "loss_auxiliary": ("auxiliary head", GREEN, ":"),
 }
 MOST_CONFUSION_CLASSES = 40  # beyond this the names cannot be read on a page
