@@ -1,0 +1,1 @@
+"""``python -m dropclass_jax.benchmark``: see ``__main__``."""
