@@ -26,6 +26,7 @@ from dropclass_jax.benchmark import (
     hlo,
     memory,
     naive,
+    places,
     resident,
     text,
     timing,
@@ -76,36 +77,42 @@ class TestTiming:
 
 class TestFlops:
     def count(self, function, *shapes):
+        """``(of products, of all else)``."""
         arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        return flops.count(jax.jit(function).trace(*arrays).jaxpr)
+        return self.sums(jax.jit(function).trace(*arrays))
+
+    def sums(self, traced):
+        found = flops.work(traced.jaxpr)
+        products = flops.total(work for work in found if work.is_product)
+        return products, flops.total(found) - products
 
     def test_a_product(self):
-        assert self.count(lambda a, b: a @ b, (3, 5), (5, 7)) == (2 * 3 * 5 * 7, 0, 0)
+        assert self.count(lambda a, b: a @ b, (3, 5), (5, 7)) == (2 * 3 * 5 * 7, 0)
         batched = self.count(lambda a, b: jnp.einsum("bij,bjk->bik", a, b), (4, 3, 5), (4, 5, 7))
-        assert batched.total == 4 * 2 * 3 * 5 * 7
+        assert batched == (4 * 2 * 3 * 5 * 7, 0)
 
     def test_sums_and_elementwise(self):
-        assert self.count(lambda x: jnp.sum(jnp.exp(x)), (6, 7)) == (0, 0, 42 + 42)
-        assert self.count(lambda x: x.T.reshape(-1), (6, 7)).total == 0
+        assert self.count(lambda x: jnp.sum(jnp.exp(x)), (6, 7)) == (0, 42 + 42)
+        assert self.count(lambda x: x.T.reshape(-1), (6, 7)) == (0, 0)
 
     def test_a_loop_counts_as_often_as_it_runs(self):
         def loop(x, w):
             return lax.scan(lambda x, _: (x @ w, None), x, None, length=10)[0]
 
-        assert self.count(loop, (4, 4), (4, 4)).convolutions == 10 * 2 * 4**3
+        assert self.count(loop, (4, 4), (4, 4))[0] == 10 * 2 * 4**3
 
     def test_of_two_branches_the_longer(self):
         def branch(x, w):
             return lax.cond(x[0, 0] > 0, lambda: x @ w @ w, lambda: x + w)
 
-        assert self.count(branch, (4, 4), (4, 4)).convolutions == 2 * 2 * 4**3
+        assert self.count(branch, (4, 4), (4, 4))[0] == 2 * 2 * 4**3
 
     def test_what_is_not_used_is_not_counted(self):
         # Of a linear function the derivative needs no value.
         def backward(x, w, ct):
             return jax.vjp(jnp.matmul, x, w)[1](ct)
 
-        assert self.count(backward, (3, 5), (5, 7), (3, 7)).convolutions == 2 * 2 * 3 * 5 * 7
+        assert self.count(backward, (3, 5), (5, 7), (3, 7))[0] == 2 * 2 * 3 * 5 * 7
 
     def test_padding_is_no_operation(self):
         def conv(x, w):
@@ -114,7 +121,7 @@ class TestFlops:
 
         # Along 4 and along 5 pixels: a 3-tap kernel meets 10 and 13 of them.
         expected = 2 * (2 * 6 * 7) * 10 * 13
-        assert self.count(conv, (2, 4, 5, 6), (3, 3, 6, 7)).convolutions == expected
+        assert self.count(conv, (2, 4, 5, 6), (3, 3, 6, 7))[0] == expected
 
     @pytest.mark.parametrize(
         ("stride", "dilation", "groups"), [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 8), (2, 1, 8)]
@@ -135,18 +142,20 @@ class TestFlops:
         for function in (conv, backward):
             traced = jax.jit(function).trace(x, w)
             theirs = traced.lower().cost_analysis()["flops"]
-            ours = flops.count(traced.jaxpr)
+            products, others = self.sums(traced)
             # XLA counts a group's kernel gradient as if it were of all groups.
             if groups == 1 or function is conv:
-                assert abs(ours.total - theirs) <= ours.other
-                assert ours.convolutions > 0.8 * theirs
+                assert abs(products + others - theirs) <= others
+                assert products > 0.8 * theirs
 
     def test_a_training_step_as_xla_counts_it(self, named_tiny):
         step = jax.jit(case.train_step(TINY, "dropclass"))
         traced = step.trace(case.state_shapes(TINY, "dropclass"), case.batch_shapes(TINY))
-        ours, theirs = flops.count(traced.jaxpr), traced.lower().cost_analysis()["flops"]
-        assert abs(ours.total / theirs - 1) < 0.05
-        assert ours.resizing > 0
+        products, others = self.sums(traced)
+        assert abs((products + others) / traced.lower().cost_analysis()["flops"] - 1) < 0.05
+        assert products > 0.5 * others
+        sources = {places.place_of(work.source) for work in flops.work(traced.jaxpr)}
+        assert {"forward, backbone: products", "backward, refine: norm"} <= sources
 
 
 class TestTraffic:
@@ -183,15 +192,15 @@ class TestTraffic:
             ),
             (
                 "jit(s)/transpose(jvp(Segmenter))/refine/conv/dot_general",
-                "backward, refine: convolution",
+                "backward, refine: products",
             ),
             ("jit(s)/jvp()/reduce_sum", "forward, loss: elementwise"),
             ("jit(s)/mul", "optimizer, draws and the record"),
-            ("", "added by the compiler (copies, transposes)"),
+            ("", "added by the compiler (copies)"),
         ],
     )
     def test_places(self, source, place):
-        assert hardware.place_of(source) == place
+        assert places.place_of(source) == place
 
 
 def test_the_naive_way_computes_the_same():
@@ -221,7 +230,8 @@ def test_the_peak_of_some_work():
     found = resident.peak_increase(lambda: np.ones(2**25, np.uint8).sum())
     if found is None:
         pytest.skip("this system does not tell")
-    assert 2**25 <= found < 2**26
+    # The kernel counts pages in bundles, a few dozen for each core.
+    assert 0.95 * 2**25 <= found < 2**26
 
 
 def test_aims():
@@ -243,7 +253,15 @@ CANNED = {"devices": 1, "first_step_seconds": 3.0, "compile_seconds": 2.0, "step
 
 
 @pytest.fixture
-def everything(named_tiny, monkeypatch):
+def quickly():
+    """Compiling is most of the cost, and LLVM's optimisation most of the compiling."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def everything(named_tiny, monkeypatch, quickly):
     """All sections on the tiny network; processes of their own answer at once."""
     sizes = {"camvid": bench.Size((40, 60), ".png", (), (24, 32), images=5, length=12)}
     monkeypatch.setattr(bench, "SIZES", sizes)
@@ -266,7 +284,7 @@ def test_every_section(everything, capsys):
 
     variants = found["cost"]["variants"]
     assert list(variants) == list(case.VARIANTS)
-    work = {name: one["flops"]["total"] for name, one in variants.items()}
+    work = {name: one["flops"] for name, one in variants.items()}
     assert work["plain"] < work["dropclass"] < work["K maps"]
     assert work["dropclass"] < work["class by class"]
     assert variants["K maps"]["temporary_bytes"] > variants["class by class"]["temporary_bytes"]
@@ -282,12 +300,14 @@ def test_every_section(everything, capsys):
     parts = found["hardware"]["variants"]["dropclass"]
     assert parts["flops"] == work["dropclass"]
     assert parts["bound"] in ("arithmetic", "traffic")
-    assert sum(place["share"] for place in found["hardware"]["places"]) == pytest.approx(1)
-    assert sum(place["bytes"] for place in found["hardware"]["places"]) == parts["moved_bytes"]
+    for quantity in ("flops", "moved_bytes"):
+        in_places = sum(place[quantity] for place in found["cost"]["places"])
+        assert in_places == variants["dropclass"][quantity] == parts[quantity]
 
     assert 0 <= found["pipeline"]["waiting_share"]["median"] <= 1
     assert found["pipeline"]["images"] == "camvid"
-    assert found["eval"]["dropclass, whole image"]["images_per_second"]["median"] > 0
+    for name in ("plain, whole image", "dropclass, whole image", "dropclass, sliding window"):
+        assert found["eval"][name]["images_per_second"]["median"] > 0
     assert found["checkpoint"]["written"]["lowest"] >= found["checkpoint"]["blocked"]["lowest"] > 0
     assert found["memory"]["plain"]["none"] < found["memory"]["dropclass"]["none"]
 
@@ -324,7 +344,7 @@ def test_a_section_that_fails_is_a_line_and_the_others_go_on(named_tiny, monkeyp
     assert results[1]["result"]["plain"]["none"] > 0
 
 
-def test_a_step_over_all_devices(named_tiny):
+def test_a_step_over_all_devices(named_tiny, quickly):
     """What a process of its own does, in this one, of eight devices."""
     eight = dataclasses.asdict(dataclasses.replace(TINY, batch=8))
     found = fresh_process.answer({"case": eight, "variant": "dropclass", "steps": 2})

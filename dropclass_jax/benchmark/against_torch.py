@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import parallel, step
+from dropclass_jax import inference, parallel, step
 from dropclass_jax.benchmark import resident, text, timing
 from dropclass_jax.benchmark.case import (
     IMAGE_MEAN,
@@ -126,7 +126,8 @@ def predicting(case: Case) -> Run:
     @jax.jit
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         images = step.normalize(images, jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
-        return step.predict(model.apply(variables, images), case.size)["plain"]
+        scores = inference.scores(inference.forward(model, variables), images)
+        return inference.predictions(scores)["plain"]
 
     images = jax.device_put(random_batch(case)["image"])
 

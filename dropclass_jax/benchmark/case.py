@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from dropclass_jax import models, optimizers, schedules, state, step
-from dropclass_jax.benchmark import flops, naive
+from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.losses import IGNORE_LABEL
 
@@ -65,11 +65,21 @@ class Program(NamedTuple):
 
     Attributes:
       step: ``(state, batch) -> (state, scalars)``; it takes the old state's memory.
-      flops: how many, counted in the program as it was traced: see ``flops``.
+      work: its operations, counted in the program as it was traced.
     """
 
     step: jax.stages.Compiled
-    flops: flops.Count
+    work: tuple[flops.Work, ...]
+
+    @property
+    def flops(self) -> int:
+        """All operations of a step."""
+        return flops.total(self.work)
+
+    @property
+    def kernels(self) -> list[hlo.Kernel]:
+        """What the compiled step runs."""
+        return hlo.kernels(self.step.as_text())
 
 
 def network(case: Case, variant: str, **settings: Any) -> nn.Module:
@@ -159,7 +169,7 @@ def compiled_step(case: Case, variant: str) -> Program:
     jitted = jax.jit(train_step(case, variant), donate_argnums=0)
     with naive.all_maps() if variant == "K maps" else contextlib.nullcontext():
         traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
-    return Program(traced.lower().compile(), flops.count(traced.jaxpr))
+    return Program(traced.lower().compile(), tuple(flops.work(traced.jaxpr)))
 
 
 def run_of(case: Case, variant: str) -> Run:

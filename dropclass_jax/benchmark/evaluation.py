@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dropclass_jax import step
+from dropclass_jax import boundary, inference, step
 from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import (
     IMAGE_MEAN,
@@ -27,11 +26,9 @@ from dropclass_jax.benchmark.timing import Run
 
 TITLE = "Evaluation"
 
-_INFERENCE = "dropclass_jax.inference"
-
 
 def measure(case: Case, options: Options) -> dict[str, Any]:
-    """Time evaluation steps (both heads of a DropClass network, confusion matrices included).
+    """Time the step that ``evaluate`` takes: every head of the network, and all that is counted.
 
     The window is half as high and half as wide as the image and moves by half of itself, so that
     nine of them cover it.
@@ -39,9 +36,12 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     Returns:
       ``{name: {"images_per_second": summary, "seconds": summary}}``.
     """
-    runs = {f"{variant}, whole image": whole_image(case, variant) for variant in VARIANTS[:2]}
-    if importlib.util.find_spec(_INFERENCE) and not options.quick:
-        runs["dropclass, sliding window"] = sliding_window(case)
+    window = inference.Views(
+        window=(case.height // 2, case.width // 2), stride=(case.height // 4, case.width // 4)
+    )
+    runs = {f"{variant}, whole image": _run(case, variant) for variant in VARIANTS[:2]}
+    if not options.quick:
+        runs["dropclass, sliding window"] = _run(case, "dropclass", window)
     seconds = timing.in_turns(runs, options.repeats)
     return {
         name: {
@@ -52,44 +52,24 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     }
 
 
-def whole_image(case: Case, variant: str) -> Run:
-    """The step that ``evaluate`` takes."""
-    evaluate = partial(
-        step.eval_step,
-        model=network(case, variant),
-        num_classes=case.classes,
-        image_mean=jnp.asarray(IMAGE_MEAN),
-        image_std=jnp.asarray(IMAGE_STD),
+def _run(case: Case, variant: str, views: inference.Views = inference.WHOLE) -> Run:
+    evaluate = jax.jit(
+        partial(
+            step.eval_step,
+            model=network(case, variant),
+            num_classes=case.classes,
+            image_mean=jnp.asarray(IMAGE_MEAN),
+            image_std=jnp.asarray(IMAGE_STD),
+            views=views,
+        )
     )
-    return _repeated(evaluate, new_state(case, variant).variables, case)
-
-
-def sliding_window(case: Case) -> Run:
-    """``inference.scores`` of the images through windows of half their size."""
-    inference = importlib.import_module(_INFERENCE)
-    model = network(case, "dropclass")
-    window = case.height // 2, case.width // 2
-    stride = case.height // 4, case.width // 4
-
-    def predict(variables: Any, batch: step.Batch) -> Any:
-        def forward(images: jax.Array) -> dict[str, jax.Array]:
-            outputs = model.apply(variables, images)
-            return {"plain": outputs["logits"], "drop": outputs["logits_drop"]}
-
-        images = step.normalize(batch["image"], jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
-        scores = inference.scores(forward, images, window=window, stride=stride)
-        return jax.tree.map(lambda x: jnp.argmax(x, axis=-1).astype(jnp.uint8), scores)
-
-    return _repeated(predict, new_state(case, "dropclass").variables, case)
-
-
-def _repeated(function: Any, variables: Any, case: Case) -> Run:
-    compiled = jax.jit(function)
-    batch = jax.device_put(random_batch(case))
+    variables = new_state(case, variant).variables
+    distance = boundary.distance(np.tile(case.size, (case.batch, 1)))
+    batch = jax.device_put({**random_batch(case), "distance": distance})
 
     def run(calls: int) -> None:
         for _ in range(calls):
-            result = compiled(variables, batch)
+            result = evaluate(variables, batch)
         jax.block_until_ready(result)
 
     return run

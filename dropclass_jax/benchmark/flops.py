@@ -8,7 +8,7 @@ What a convolution multiplies with padding or with the zeros of a dilated input 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -26,59 +26,62 @@ _MOVES = {
 }  # fmt: skip
 
 
-class Count(NamedTuple):
-    """Operations of a program; a multiplication and an addition are two.
+_PRODUCTS = ("conv_general_dilated", "dot_general")
+
+
+class Work(NamedTuple):
+    """What one equation of a program computes.
 
     Attributes:
-      convolutions: of convolutions, their derivatives, and products with a 1x1 kernel.
-      resizing: of products with the matrices that resize maps.
-      other: one for every number that anything else computes or adds up.
+      source: where it comes from, ending in what it is: ``jvp(Segmenter)/head/neck/conv/mul``.
+      flops: its operations, over all times that it runs; a multiplication and an addition are two.
     """
 
-    convolutions: int
-    resizing: int
-    other: int
+    source: str
+    flops: int
 
     @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(self)
+    def is_product(self) -> bool:
+        """Whether it is a convolution or a matrix product: what a device has fast units for."""
+        return self.source.endswith(_PRODUCTS)
 
 
-def count(jaxpr: Any) -> Count:
+def work(jaxpr: Any) -> list[Work]:
     """Count the operations of a traced program.
+
+    Besides those of products, one is counted for every number that is computed or added up.
 
     Args:
       jaxpr: of ``jax.make_jaxpr(...)(...)`` or ``jax.jit(...).trace(...).jaxpr``.
 
     Returns:
-      The count. Loops count as often as they run; of an unknown number of times (``while_loop``)
-      once, and of several branches (``cond``) the longest.
+      All that computes something. A loop counts as often as it runs; of an unknown number of times
+      (``while_loop``) once, and of several branches (``cond``) the longest.
     """
-    sums = dict.fromkeys(Count._fields, 0)
-    for kind, operations in _walk(jaxpr.jaxpr, resizing=False):
-        sums[kind] += operations
-    return Count(**sums)
+    return [found for found in _walk(jaxpr.jaxpr, "", 1) if found.flops]
 
 
-def _walk(jaxpr: Any, resizing: bool, times: int = 1) -> Iterator[tuple[str, int]]:
+def total(found: Iterable[Work]) -> int:
+    """All operations."""
+    return sum(one.flops for one in found)
+
+
+def _walk(jaxpr: Any, prefix: str, times: int) -> Iterator[Work]:
     for equation in _used(jaxpr):
         name = equation.primitive.name
+        source = "/".join(filter(None, (prefix, str(equation.source_info.name_stack))))
         inner = list(_inner(equation))
         if name == "cond":
-            branches = [list(_walk(branch, resizing, times)) for branch in inner]
-            yield from max(branches, key=lambda found: sum(n for _, n in found))
+            branches = [list(_walk(branch, source, times)) for branch in inner]
+            yield from max(branches, key=total)
         elif inner:
-            within = resizing or "resize" in str(equation.params.get("name", ""))
+            called = "/".join(filter(None, (source, str(equation.params.get("name", "")))))
             often = times * (equation.params["length"] if name == "scan" else 1)
             for program in inner:
-                yield from _walk(program, within, often)
-        elif name == "conv_general_dilated":
-            yield "convolutions", times * _convolution(equation)
-        elif name == "dot_general":
-            yield "resizing" if resizing else "convolutions", times * _product(equation)
+                yield from _walk(program, called, often)
         else:
-            yield "other", times * _numbers(equation)
+            count = {"conv_general_dilated": _convolution, "dot_general": _product}
+            yield Work(f"{source}/{name}", times * count.get(name, _numbers)(equation))
 
 
 def _used(jaxpr: Any) -> list[Any]:

@@ -7,7 +7,6 @@ it. Both rates are measured in the same turns as the steps.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax.benchmark import hlo, text, timing
+from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import DTYPES, VARIANTS, Case, compiled_step, run_of
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
@@ -24,7 +23,6 @@ TITLE = "Against the hardware"
 
 # Sides of the square matrices, and bytes of the array that is copied.
 _CPU, _ACCELERATOR = (2048, 2**28), (8192, 2**30)
-_PLACES = 8
 
 
 def measure(case: Case, options: Options) -> dict[str, Any]:
@@ -33,8 +31,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     Returns:
       ``flops_per_second`` and ``bytes_per_second`` of the device (summaries); for each of
       ``variants`` summaries of the shares of both that its step reaches, its intensity (operations
-      a byte), what bounds it, and the share of its time that this bound explains; ``places``: what
-      of a DropClass step's traffic goes where, the most first.
+      a byte), what bounds it, and the share of its time that this bound explains.
     """
     side, size = _CPU if jax.default_backend() == "cpu" else _ACCELERATOR
     runs = {"product": _product(side, case.dtype), "copy": _copy(size)}
@@ -43,29 +40,27 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     product_rate = 2 * side**3 / np.asarray(seconds["product"])
     copy_rate = 2 * size / np.asarray(seconds["copy"])
 
-    variants, places = {}, []
+    variants = {}
     for variant in VARIANTS[:2]:
         program = compiled_step(case, variant)
-        kernels = hlo.kernels(program.step.as_text())
+        kernels = program.kernels
         moved, spent = sum(k.bytes for k in kernels), np.asarray(seconds[variant])
-        arithmetic = program.flops.total / product_rate / spent
+        arithmetic = program.flops / product_rate / spent
         traffic = moved / copy_rate / spent
         variants[variant] = {
-            "flops": program.flops.total,
+            "flops": program.flops,
             "moved_bytes": moved,
             "kernels": sum(k.times for k in kernels),
             "seconds": timing.summary(spent.tolist()),
             "arithmetic_share": timing.summary(arithmetic.tolist()),
             "traffic_share": timing.summary(traffic.tolist()),
-            "flops_per_byte": program.flops.total / moved,
+            "flops_per_byte": program.flops / moved,
             "bound": "arithmetic" if np.median(arithmetic) > np.median(traffic) else "traffic",
         }
-        places = by_place(kernels)
     return {
         "flops_per_second": timing.summary(product_rate.tolist()),
         "bytes_per_second": timing.summary(copy_rate.tolist()),
         "variants": variants,
-        "places": places,
     }
 
 
@@ -97,50 +92,8 @@ def _copy(size: int) -> Run:
     return run
 
 
-def by_place(kernels: Sequence[hlo.Kernel]) -> list[dict[str, Any]]:
-    """The kernels' traffic summed up by what they are for, the most first."""
-    moved, count = Counter(), Counter()
-    for kernel in kernels:
-        place = place_of(kernel.source)
-        moved[place] += kernel.bytes
-        count[place] += kernel.times
-    total = max(sum(moved.values()), 1)
-    return [
-        {"place": place, "bytes": size, "share": size / total, "kernels": count[place]}
-        for place, size in moved.most_common()
-    ]
-
-
-# The first of these in a kernel's source says what it does, the first of those where.
-_KINDS = {
-    "_resize": "resizing",
-    "norm": "norm",
-    "conv_general_dilated": "convolution",
-    "dot_general": "convolution",
-    "relu": "ReLU",
-}
-_PARTS = ("backbone", "head", "classifier", "refine")
-
-
-def place_of(source: str) -> str:
-    """What a kernel is for: ``'backward, backbone: norm'``.
-
-    >>> place_of("jit(train_step)/transpose(jvp(Segmenter))/head/neck/norm/mul")
-    'backward, head: norm'
-    """
-    if not source:
-        return "added by the compiler (copies, transposes)"
-    if "jvp" not in source:
-        return "optimizer, draws and the record"
-    direction = "backward" if "transpose(" in source else "forward"
-    steps = source.split("/")
-    part = next((part for part in _PARTS if part in steps), "loss")
-    kind = next((kind for word, kind in _KINDS.items() if word in source), "elementwise")
-    return f"{direction}, {part}: {kind}"
-
-
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
-    """The table, and where the traffic goes."""
+    """The table."""
     out = []
     for case, result in results:
         product, copy = result["flops_per_second"], result["bytes_per_second"]
@@ -164,14 +117,4 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for name, one in result["variants"].items()
         ]
         out += text.table([*header, "bound by", "kernels"], rows)
-        top = [
-            [
-                place["place"],
-                f"{place['bytes'] / 1e9:.2f} GB",
-                text.percent(place["share"]),
-                str(place["kernels"]),
-            ]
-            for place in result["places"][:_PLACES]
-        ]
-        out += text.table(["traffic of a DropClass step", "moved", "share", "kernels"], top)
     return out
