@@ -1,0 +1,68 @@
+"""DropClass over plain, in time: training steps in turns within one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from dropclass_jax.benchmark import aims, text, timing
+from dropclass_jax.benchmark.case import VARIANTS, Case, run_of
+from dropclass_jax.benchmark.section import Options
+from dropclass_jax.errors import first_line
+
+TITLE = "Time of a training step"
+
+
+def measure(case: Case, options: Options) -> dict[str, Any]:
+    """Time the variants of a step.
+
+    Returns:
+      ``variants``: a dict each with summaries of ``seconds`` and ``times_plain``, or an ``error``
+      (the naive ones may not fit into the memory); and ``aims``.
+    """
+    found = _against_plain(case, "dropclass", options.repeats)
+    for variant in () if options.quick else VARIANTS[2:]:
+        try:
+            # In fewer turns: they are slow, and far enough from plain.
+            found[variant] = _against_plain(case, variant, min(options.repeats, 3))[variant]
+        except jax.errors.JaxRuntimeError as error:
+            found[variant] = {"error": first_line(error)}
+    ratio = found["dropclass"]["times_plain"]["median"]
+    return {"variants": found, "aims": {"seconds": aims.judged("seconds", ratio)}}
+
+
+def _against_plain(case: Case, variant: str, repeats: int) -> dict[str, Any]:
+    """The plain step and another one by turns."""
+    runs = {name: run_of(case, name) for name in ("plain", variant)}
+    seconds = timing.in_turns(runs, repeats)
+    return {
+        name: {
+            "seconds": timing.summary(values),
+            "times_plain": timing.ratio(values, seconds["plain"]),
+        }
+        for name, values in seconds.items()
+    }
+
+
+def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
+    """The table, and the aim."""
+    out = []
+    for case, result in results:
+        rows = [
+            [
+                name,
+                text.seconds(one["seconds"]["median"]),
+                text.spread(one["seconds"]),
+                text.ratio(one["times_plain"]),
+                f"{case.batch / one['seconds']['median']:.3g}",
+            ]
+            if "error" not in one
+            else [name, one["error"], "", "", ""]
+            for name, one in result["variants"].items()
+        ]
+        header = ["", "median", "quartiles", "of the same turn's plain step", "images/s"]
+        out += ["", str(case), *text.table(header, rows)]
+        out += [aims.line(name, found) for name, found in result["aims"].items()]
+    return out

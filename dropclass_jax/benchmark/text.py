@@ -1,0 +1,50 @@
+"""Results for a terminal: tables, and numbers with their units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def seconds(value: float) -> str:
+    """``'12.3 ms'`` or ``'1.23 s'``."""
+    return f"{1e3 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def spread(summary: Mapping[str, Any]) -> str:
+    """The quartiles of seconds, ``'11.9..12.8'`` in the unit of ``seconds(median)``."""
+    scale = 1e3 if summary["median"] < 1 else 1
+    return "..".join(f"{scale * value:.3g}" for value in summary["quartiles"])
+
+
+def times(value: float) -> str:
+    """``'1.18 x'``."""
+    return f"{value:.2f} x"
+
+
+def ratio(summary: Mapping[str, Any]) -> str:
+    """A ratio with its quartiles: ``'1.18 x (1.16..1.19)'``."""
+    low, high = summary["quartiles"]
+    return f"{times(summary['median'])} ({low:.2f}..{high:.2f})"
+
+
+def mebibytes(value: float | None) -> str:
+    """``'123 MiB'``, or ``'-'`` where it is not known."""
+    return "-" if value is None else f"{value / 2**20:.0f} MiB"
+
+
+def percent(share: float) -> str:
+    """``'12 %'``."""
+    return f"{100 * share:.0f} %"
