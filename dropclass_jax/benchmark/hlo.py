@@ -134,6 +134,8 @@ def _traffic(
         else:
             moved += operand.bytes
     root = next(part for part in inside if part.root)
+    while root.opcode == "bitcast":
+        root = by_name[root.operands[0]]
     if root.opcode == "dynamic-update-slice":
         return moved + by_name[root.operands[1]].bytes
     return moved + line.bytes
