@@ -26,21 +26,36 @@ float32 with 19 classes, compiled for a CPU by jax 0.10.2; x is a multiple of th
 was found before anything was changed, with what was predicted from it, and what became of that.
 
 1. *The method itself*, a C-to-C convolution at stride 4 and the classifier's second use. M: 30.7
-   GFLOP beside the 255 of the plain step (C = 270). Predicted: never below 1.12 x the work, however
-   cheap the rest becomes, so that an aim of 1.10 x is out of reach for this network. Stays.
+   GFLOP beside the 255 of the plain step (C = 270). Predicted: never below 1.12 x the work, and
+   1.13 x after 5, so that an aim of 1.10 x is out of reach for this network. Stays.
 2. *The K maps* as the method is told. All at once: S 1.53 x the work, 4.4 x the temporary memory,
    2.5 x the traffic; M 1.30 x the work. One by one: S 1.64 x, 1.3 x and 2.6 x; M 1.35 x. In their
    place two vectors of C weights, ``dropclass.average_features_shared``: S 1.30 x, 1.30 x, 1.30 x;
    M 1.18 x, 1.19 x, 1.16 x.
 3. *Batch norm*, the largest traffic: S 1.5 of 3.8 GB, three quarters of it backward. Predicted:
    sums of x and of its square in one pass would save a third of the forward part, 3 % of the
-   traffic, and lose digits where the mean is far from 0. Not done for so little.
+   traffic, and lose digits where the mean is far from 0. Not done for so little. Differentiated by
+   rule it also kept float32 deviations for the backward pass. Predicted: its input in its own dtype
+   would do, a third less for one image of M in bfloat16. ``models.batch_norm``: 1.03 GiB became
+   0.55 with plain training, 1.24 became 0.71 with DropClass (``memory``).
 4. *Copies between layouts* that the compiler adds: S 0.5 of 3.8 GB. Open.
 5. *Resizing* as products with matrices that are nearly all zeros: M 24 of 255 GFLOP, 39 of 302 with
    DropClass. Predicted: two weights a value in their place take 0.91 x the work of a plain step and
-   0.87 x of one with DropClass. See ``models.resize``.
+   0.87 x of one with DropClass. ``models.resize``: 0.91 x of M's plain step; S 0.91 x and 0.88 x.
 6. *Logits at the labels' resolution*, in float32, for two heads: S 0.3 of 3.8 GB, 0.7 of 4.9 with
    DropClass. Predicted: a few rows of pixels at a time stay in the cache. See ``upsampled``.
-7. *Small kernels*: S 2500 of them a step, 2900 with DropClass, half of them in norms, a fifth in
+   ``upsampled``, loss and gradient of one head alone, 8 x 128 x 256: 2.0 to 2.5 x as fast, and 1 x
+   512 x 1024: 4.3 x; 57 and 115 MiB of temporary memory became 4 and 2.
+7. *The drop path's maps*, nine kept for the backward pass where two would do. Predicted: to compute
+   products, norm and ReLU again costs no work to speak of. ``models.segmenter``: M in float32 kept
+   1.29 x what plain training keeps, now 1.07 x. XLA's CPU compiler computes them too early to gain
+   by it, so that its temporary memory is still 1.2 x and more; a GPU's is to be seen.
+8. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own form is the fastest that was tried, all
+   three passes (nine matrix products: 1.2 to 4 x the time; patches and one: 1.2 to 6 x). At stride
+   2 the gradient of the input takes 4 to 5 x as long as the forward pass, since it multiplies the
+   zeros of a dilation, and that of the filter 2 to 4 x; folding pixels into channels first is slower
+   still. Predicted: four small convolutions in place of the dilated one would save a twentieth of
+   a step on a CPU, and nothing elsewhere. Not done for so little.
+9. *Small kernels*: S 2500 of them a step, 2900 with DropClass, half of them in norms, a fifth in
    the optimizer. On a CPU their launch is a few ms; what it is on a GPU is to be measured there.
 """

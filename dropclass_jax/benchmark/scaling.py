@@ -1,8 +1,8 @@
 """One batch over 1 and over 8 devices that the host's CPU is split into.
 
-They share the same cores, so that 8 of them cannot be faster than 1: the ratio is what spreading a
-step costs (exchanges between devices, smaller kernels), 1 where it is free. On accelerators each
-device brings its own cores; there compare ``--config.batch_size`` and images/s of real runs.
+They share the same cores, so that the ratio is no speed-up to come: below 1 it is what spreading a
+step costs (exchanges between devices, smaller kernels), above 1 what one device leaves unused of
+the cores. On accelerators each device brings its own; there compare images/s of real runs.
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         )
         out.append(
             f"{result['case']}: {rates}: throughput {text.ratio(result['throughput_ratio'])} "
-            "(they share the same cores: 1 is the best there can be)"
+            "(they share the same cores: no speed-up to come)"
         )
     return out
