@@ -43,7 +43,7 @@ was found before anything was changed, with what was predicted from it, and what
    DropClass. Predicted: two weights a value in their place take 0.91 x the work of a plain step and
    0.87 x of one with DropClass. ``models.resize``: 0.91 x of M's plain step; S 0.91 x and 0.88 x.
 6. *Logits at the labels' resolution*, in float32, for two heads: S 0.3 of 3.8 GB, 0.7 of 4.9 with
-   DropClass. Predicted: a few rows of pixels at a time stay in the cache. See ``upsampled``.
+   DropClass. Predicted: a few rows of pixels at a time stay in the cache.
    ``upsampled``, loss and gradient of one head alone, 8 x 128 x 256: 2.0 to 2.5 x as fast, and 1 x
    512 x 1024: 4.3 x; 57 and 115 MiB of temporary memory became 4 and 2.
 7. *The drop path's maps*, nine kept for the backward pass where two would do. Predicted: to compute
@@ -53,9 +53,9 @@ was found before anything was changed, with what was predicted from it, and what
 8. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own form is the fastest that was tried, all
    three passes (nine matrix products: 1.2 to 4 x the time; patches and one: 1.2 to 6 x). At stride
    2 the gradient of the input takes 4 to 5 x as long as the forward pass, since it multiplies the
-   zeros of a dilation, and that of the filter 2 to 4 x; folding pixels into channels first is slower
-   still. Predicted: four small convolutions in place of the dilated one would save a twentieth of
-   a step on a CPU, and nothing elsewhere. Not done for so little.
+   zeros of a dilation, and that of the filter 1.5 to 4 x; folding pixels into channels
+   first is slower still. Predicted: four small convolutions in place of the dilated one would save
+   a twentieth of a step on a CPU, and nothing elsewhere. Not done for so little.
 9. *Small kernels*: S 2500 of them a step, 2900 with DropClass, half of them in norms, a fifth in
    the optimizer. On a CPU their launch is a few ms; what it is on a GPU is to be measured there.
 """
