@@ -123,7 +123,7 @@ def _dependence(content: Content, files: Files) -> list[str]:
             mean_change["plain"],
             runs,
             classes,
-            "How much a class loses on average when another class's features are faded",
+            "How a class's IoU changes on average when another class's features are faded",
             "mean change of its IoU in points, plain head",
             percent=False,
         )
