@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropclass_jax.losses import IGNORE_LABEL, Pair, cross_entropy, pixel_weights
+from dropclass_jax.losses import IGNORE_LABEL, Pair, cross_entropy, pixel_pair, pixel_weights
 from dropclass_jax.models.resize import resize_bilinear
-from dropclass_jax.upsampled import sum_over_pixels
 
 
 def ohem(
@@ -84,16 +83,8 @@ def focal(
     Returns:
       ``(sum of weight * (1 - p)^gamma * nll, sum of weight)``, two scalars, float32 or wider.
     """
-    wide = jnp.promote_types(logits.dtype, jnp.float32)
-    total = sum_over_pixels(
-        partial(focal_sum, gamma=gamma, ignore_label=ignore_label),
-        logits.astype(wide),
-        labels,
-        class_weights,
-        ignore_label=ignore_label,
-    )
-    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
-    return total, jnp.sum(weight, dtype=wide)
+    of_pixels = partial(focal_sum, gamma=gamma)
+    return pixel_pair(of_pixels, logits, labels, class_weights, ignore_label)
 
 
 def focal_sum(

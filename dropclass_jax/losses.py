@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax.upsampled import sum_over_pixels
+from dropclass_jax.upsampled import PixelLoss, sum_over_pixels
 
 Pair = tuple[jax.Array, jax.Array]
 
@@ -45,9 +45,29 @@ def cross_entropy(
     Returns:
       ``(sum of weight * nll, sum of weight)``, two scalars, float32 or wider.
     """
+    return pixel_pair(nll_sum, logits, labels, class_weights, ignore_label)
+
+
+def pixel_pair(
+    pixel_sum: PixelLoss,
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None,
+    ignore_label: int,
+) -> Pair:
+    """The pair of a loss that weighs pixels by their labels alone.
+
+    Args:
+      pixel_sum: ``(logits, labels, class_weights, *, ignore_label)``, of one resolution, to the
+        weighted sum over the pixels.
+      logits, labels, class_weights, ignore_label: as of ``cross_entropy``.
+
+    Returns:
+      ``(pixel_sum of the upsampled logits, sum of weight)``, two scalars, float32 or wider.
+    """
     wide = jnp.promote_types(logits.dtype, jnp.float32)
     total = sum_over_pixels(
-        partial(nll_sum, ignore_label=ignore_label),
+        partial(pixel_sum, ignore_label=ignore_label),
         logits.astype(wide),
         labels,
         class_weights,

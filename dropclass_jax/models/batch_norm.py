@@ -126,23 +126,15 @@ def _normalise_batch(
     return _normalise(x, mean, var, scale, bias, epsilon)
 
 
-def _forward(
-    x: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-    epsilon: float,
-    axis_name: str | None,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _normalise(x, mean, var, scale, bias, epsilon), (x, mean, var, scale, bias)
+def _forward(*inputs: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _normalise(*inputs[:-1]), inputs[:4]
 
 
 def _backward(
     epsilon: float, axis_name: str | None, kept: tuple[jax.Array, ...], g: jax.Array
 ) -> tuple[jax.Array | None, ...]:
     """Ioffe and Szegedy, section 3, with the sums over all devices."""
-    x, mean, var, scale, bias = kept
+    x, mean, var, scale = kept
     factor = 1 / jnp.sqrt(var + epsilon)
     standard = (_widened(x) - mean) * factor
     axes = tuple(range(x.ndim - 1))
@@ -150,7 +142,7 @@ def _backward(
     everywhere = parallel.psum(own, axis_name)
     count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
     dx = scale * factor * (g - (everywhere[0] + standard * everywhere[1]) / count)
-    return dx.astype(x.dtype), None, None, own[1].astype(scale.dtype), own[0].astype(bias.dtype)
+    return dx.astype(x.dtype), None, None, own[1].astype(scale.dtype), own[0].astype(scale.dtype)
 
 
 _normalise_batch.defvjp(_forward, _backward)
