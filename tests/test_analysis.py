@@ -14,7 +14,7 @@ from dropclass_jax.analysis.class_means import class_sums, nearest
 from dropclass_jax.analysis.measure import measure_batch
 from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.analysis.taps import apply, find
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.models.segmenter import Segmenter
 
 K = 3

@@ -15,7 +15,7 @@ from jax import lax
 
 from dropclass_jax import metrics
 from dropclass_jax.losses import IGNORE_LABEL
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 
 
 def leave_one_out(num_classes: int) -> jax.Array:

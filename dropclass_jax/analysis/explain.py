@@ -14,7 +14,7 @@ import numpy as np
 from dropclass_jax import step
 from dropclass_jax.analysis import taps
 from dropclass_jax.analysis.grad_cam import seg_grad_cam
-from dropclass_jax.models.layers import resize_bilinear
+from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.trained import Trained
 

@@ -14,9 +14,9 @@ from dropclass_jax.models.batch_norm import MOMENTS
 from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers
 
-# The drop path is one convolution between cheap products and norms. Of its inside the convolution's
-# output alone is kept for the backward pass (and the moments, which all devices share); the rest is
-# computed again.
+# For training. The drop path is one convolution between cheap products and norms: of its inside the
+# convolution's output alone is kept for the backward pass (and the moments, which all devices
+# share), and the rest is computed again.
 _Refine = nn.remat(
     DropClass,
     static_argnums=(2, 4),  # the head and whether to train
@@ -76,7 +76,7 @@ class Segmenter(nn.Module):
         if self.dropclass:
             # Outside of its module the head is a pure function, which jax.grad can transform.
             head, head_variables = classifier.unbind()
-            refine = _Refine(
+            refine = (_Refine if train else DropClass)(
                 self.layers.conv,
                 self.layers.norm,
                 importance=self.importance,
