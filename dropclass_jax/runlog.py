@@ -80,8 +80,9 @@ def goodput(workdir: Path, batch_size: int) -> dict[str, float]:
 
 def command() -> str:
     """The command as its user gave it: ``python -m dropclass_jax.train --config=...``."""
-    module = Path(sys.argv[0])
-    program = f"python -m {module.parent.name}.{module.stem}"
+    module = Path(sys.argv[0]).with_suffix("")
+    module = module.parent if module.name == "__main__" else module
+    program = f"python -m {module.parent.name}.{module.name}"
     return shlex.join([*program.split(), *sys.argv[1:]])
 
 

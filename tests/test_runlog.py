@@ -51,3 +51,12 @@ def test_the_revision_is_that_of_the_code():
 
 def test_nothing_recorded_is_no_goodput(tmp_path):
     assert runlog.goodput(tmp_path, 8)["goodput"] == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [("train.py", "dropclass_jax.train"), ("benchmark/__main__.py", "dropclass_jax.benchmark")],
+)
+def test_the_command_is_the_one_that_was_typed(script, program, monkeypatch):
+    monkeypatch.setattr("sys.argv", [f"/home/me/dropclass_jax/{script}", "--out=a b.json"])
+    assert runlog.command() == f"python -m {program} '--out=a b.json'"
