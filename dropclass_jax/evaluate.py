@@ -236,4 +236,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_integer("batch_size", None, "Images at once; config.eval.batch_size by default.")
     view_flags.define()
+    flags.adopt_module_key_flags(view_flags)  # so that --help lists them
     command.run(main)
