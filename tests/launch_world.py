@@ -76,8 +76,7 @@ class World:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            # As from a terminal, also where these tests run in the background, which ignores it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=as_from_a_terminal,
         )
 
     def run(self, script, *arguments, **env):
@@ -96,6 +95,12 @@ class World:
         for start in self.records("starts"):
             with suppress(ProcessLookupError):
                 os.kill(start["pid"], signal.SIGKILL)
+
+
+def as_from_a_terminal():
+    """Heed the signals that a shell's background, or nohup, has its programs ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def is_one_line(process, *words):
