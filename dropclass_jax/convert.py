@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import traverse_util
 
-from dropclass_jax import command, models, weights
+from dropclass_jax import command, models, state, weights
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained
 
@@ -42,7 +40,7 @@ def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
     arrays = weights.read(source)
     # The number of classes is the file's own, or any: a fresh classifier is not written.
     network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = state.init_shapes(network)
     variables, report = pretrained.load_state_dict(shapes, arrays)
     leaves = traverse_util.flatten_dict(variables, sep="/")
     fresh = set(report.missing)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -28,6 +27,7 @@ from dropclass_jax import (
     preemption,
     results,
     rundir,
+    state,
     view_flags,
 )
 from dropclass_jax.data import pipeline
@@ -194,7 +194,7 @@ def evaluate_run(
     dataset = experiment.load_data(config)
     rundir.check_classes(workdir, dataset.info.classes)
     built = experiment.build(config, dataset)
-    shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = state.init_shapes(built.model)
     variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
     eval_step = parallel.pmap_eval(partial(built.eval_step, views=views))
     evaluations = {

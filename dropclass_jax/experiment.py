@@ -28,6 +28,7 @@ from dropclass_jax import (
     parallel,
     paths,
     schedules,
+    state,
     step,
 )
 from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
@@ -292,7 +293,7 @@ def _check_patterns(config: ConfigDict, network: nn.Module) -> None:
     """Refuse a name of something to freeze that the network does not have."""
     if not (config.model.freeze_bn or config.optim.freeze):
         return
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = state.init_shapes(network)
     paths.check("model.freeze_bn", config.model.freeze_bn, shapes["batch_stats"])
     paths.check("optim.freeze", config.optim.freeze, shapes["params"])
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropclass_jax.losses import IGNORE_LABEL, Pair, cross_entropy, pixel_pair, pixel_weights
+from dropclass_jax.losses import IGNORE_LABEL, Pair, cross_entropy, nll, pixel_pair, pixel_weights
 from dropclass_jax.models.resize import resize_bilinear
 
 
@@ -46,9 +46,9 @@ def ohem(
       ``(sum of weight * nll, sum of weight)`` over the hard pixels, float32 or wider. The second
       depends on the logits too, and has no gradient.
     """
-    nll = nll_of_pixels(lax.stop_gradient(logits), labels)  # [B, H, W]
+    surprise = nll_of_pixels(lax.stop_gradient(logits), labels)  # [B, H, W]
     labelled = labels != ignore_label
-    hardness = jnp.where(labelled, nll, -1.0)
+    hardness = jnp.where(labelled, surprise, -1.0)
     at_least = jnp.ceil(min_kept * jnp.sum(labelled, axis=(1, 2))).astype(jnp.int32)  # [B]
     lowest = jax.vmap(kth_largest)(hardness, jnp.maximum(at_least, 1))
     lowest = jnp.where(at_least > 0, lowest, jnp.inf)[:, None, None]
@@ -96,11 +96,11 @@ def focal_sum(
     ignore_label: int,
 ) -> jax.Array:
     """The sum of ``focal`` over pixels whose logits are at the labels' resolution."""
-    nll = _nll(logits, labels)
+    surprise = _nll(logits, labels)
     # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
-    doubt = jnp.maximum(-jnp.expm1(-nll), jnp.finfo(nll.dtype).tiny)
+    doubt = jnp.maximum(-jnp.expm1(-surprise), jnp.finfo(surprise.dtype).tiny)
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
-    return jnp.sum(nll * doubt**gamma * weight)
+    return jnp.sum(surprise * doubt**gamma * weight)
 
 
 def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -124,10 +124,8 @@ def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """``[..., K]`` and ``[...]`` of the same resolution -> ``[...]``, 0 or more."""
-    # A product, not a gather: see losses.nll_sum.
-    own = jnp.sum(logits * jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), axis=-1)
-    return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - own, 0)  # rounding may leave it below
+    """``losses.nll``, 0 or more: rounding may leave it below."""
+    return jnp.maximum(nll(logits, labels), 0)
 
 
 def kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:

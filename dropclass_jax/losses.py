@@ -81,12 +81,24 @@ def nll_sum(
     logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None, *, ignore_label: int
 ) -> jax.Array:
     """The sum of ``weight * nll`` over pixels whose logits are at the labels' resolution."""
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(nll(logits, labels) * weight)
+
+
+def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Of each pixel, the negative logarithm of its own class's probability.
+
+    Args:
+      logits: ``[..., K]``, float, at the labels' resolution.
+      labels: ``[...]``, integer. Where they are no class the result has no meaning.
+
+    Returns:
+      ``[...]``, the logits' dtype; finite for finite logits.
+    """
     # One-hot products, not gathers: their transpose is a product too, where a gather's is a
     # scatter, which CPU and TPU are slow at.
     is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)  # zero where ignored
-    nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
-    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
-    return jnp.sum(nll * weight)
+    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
 
 
 def pixel_weights(

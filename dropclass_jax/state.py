@@ -69,6 +69,11 @@ def init_variables(
     return jax.jit(init).lower(key).compile(compiler_options=once)(key)
 
 
+def init_shapes(model: nn.Module) -> dict[str, Any]:
+    """What ``init_variables`` gives, as ``jax.ShapeDtypeStruct``: nothing is drawn or compiled."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+
+
 def from_variables(
     variables: Any, optimizer: optax.GradientTransformation, *, ema: bool = False
 ) -> TrainState:

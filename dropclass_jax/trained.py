@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dropclass_jax import checkpoint, experiment, inference, rundir, step
+from dropclass_jax import checkpoint, experiment, inference, rundir, state, step
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.inference import WHOLE, Views
@@ -52,7 +52,7 @@ def load(workdir: Path, which: str = "last") -> Trained:
     config = rundir.read_config(workdir)
     info = rundir.read_info(workdir) or experiment.load_data(config).counted_info
     model = experiment.model(config, info.num_classes)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = state.init_shapes(model)
     variables, at_step = checkpoint.restore_variables(workdir, dict(shapes), which)
     return Trained(workdir, config, info, model, variables, at_step)
 

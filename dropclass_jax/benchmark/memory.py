@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import objective
+from dropclass_jax import objective, state
 from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import VARIANTS, Case, network
 from dropclass_jax.benchmark.section import Options
@@ -39,7 +39,7 @@ def kept_bytes(case: Case, variant: str, *, remat: bool = False) -> int:
       remat: compute the backbone's blocks again.
     """
     model = network(case, variant, remat=remat)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    shapes = state.init_shapes(model)
     labels = jax.ShapeDtypeStruct((case.batch, *case.size), jnp.uint8)
     images = jax.ShapeDtypeStruct((case.batch, *case.size, 3), jnp.float32)
     keep = None if variant == "plain" else jax.ShapeDtypeStruct((case.classes,), jnp.float32)
