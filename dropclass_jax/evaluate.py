@@ -28,6 +28,7 @@ from dropclass_jax import (
     results,
     rundir,
     state,
+    trained,
     view_flags,
 )
 from dropclass_jax.data import pipeline
@@ -189,8 +190,8 @@ def evaluate_run(
         config.data.dir = data_dir
     if batch_size is not None:
         config.eval.batch_size = batch_size
-    if "drop" in (heads or ()) and not config.dropclass.enabled:
-        raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
+    for head in heads or ():
+        trained.check_head(workdir, config, head)
     dataset = experiment.load_data(config)
     rundir.check_classes(workdir, dataset.info.classes)
     built = experiment.build(config, dataset)

@@ -63,9 +63,14 @@ def own_head(network: Trained, head: str | None = None) -> str:
     Raises:
       UserError: a plain network is asked for its drop head.
     """
-    if head == "drop" and not network.config.dropclass.enabled:
-        raise UserError(f"{network.workdir} is a plain run and has no drop head; use --head=plain")
+    check_head(network.workdir, network.config, head)
     return head or ("drop" if network.config.dropclass.enabled else "plain")
+
+
+def check_head(workdir: Path, config: ConfigDict, head: str | None) -> None:
+    """Raise ``UserError`` where a plain run is asked for a drop head."""
+    if head == "drop" and not config.dropclass.enabled:
+        raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
 
 
 def class_list(network: Trained) -> list[dict[str, Any]]:
