@@ -21,17 +21,20 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax import command, compare, jobs, rundir, slurm, sweep
+from dropclass_jax import compare
+from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import sweep_page, sweep_summary, wording
-from dropclass_jax.sweep import Run
+from dropclass_jax.runs import rundir
+from dropclass_jax.sweeps import jobs, plan, slurm
+from dropclass_jax.sweeps.plan import Run
 
 TRAIN = (sys.executable, "-m", "dropclass_jax.train")
 
 
 def commands(runs: Sequence[Run], spec: str, program: Sequence[str] = TRAIN) -> list[list[str]]:
     """The command line of every run."""
-    return [[*program, *sweep.arguments(spec, run)] for run in runs]
+    return [[*program, *plan.arguments(spec, run)] for run in runs]
 
 
 def train(
@@ -96,7 +99,7 @@ class _Show:
             time_taken = wording.duration(seconds)
             scores = ", ".join(
                 f"{entry['mean_iou']:.4f} on {entry['split']} ({entry['head']} head)"
-                for entry in sweep.read_metrics(run.workdir).get("results", ())
+                for entry in plan.read_metrics(run.workdir).get("results", ())
                 if entry["split"] == run.config.eval.splits[0]
             )
             self._say(f"{job.name}: done, {count}, in {time_taken}; mIoU {scores}")
@@ -128,9 +131,9 @@ def _last_words(job: jobs.Job, code: int) -> str:
     return f"exit code {code}: {last}; log: {job.log}"
 
 
-def report(runs: Sequence[Run], arms: sweep.Sweep, spec: str, folder: Path) -> None:
+def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> None:
     """Compare what is finished: a table on the terminal, and files in the sweep's folder."""
-    finished = [run for run in runs if sweep.is_finished(run)]
+    finished = [run for run in runs if plan.is_finished(run)]
     if not finished:
         raise UserError(f"no run of the sweep in {folder} is finished")
     # The reference first, whichever of its runs was planned when.
@@ -139,10 +142,10 @@ def report(runs: Sequence[Run], arms: sweep.Sweep, spec: str, folder: Path) -> N
     results = [
         sweep_summary.Result(
             run.arm,
-            sweep.family(arms.arms[run.arm]),
+            plan.family(arms.arms[run.arm]),
             run.seed,
-            sweep.steps_in_all(run, runs),
-            sweep.read_metrics(run.workdir),
+            plan.steps_in_all(run, runs),
+            plan.read_metrics(run.workdir),
             list(rundir.records(run.workdir)),
             run.config.batch_size,
             of_images,
@@ -164,14 +167,14 @@ def main(argv: list[str]) -> int:
     spec = config_flags.get_config_filename(given["config"])
     if "seed" in config_flags.get_override_values(given["config"]):
         raise UserError("a sweep sets --config.seed of its runs itself: give --seeds=0,1,2")
-    arms = sweep.choose(sweep.load(given.sweep, config), given.arms or ())
+    arms = plan.choose(plan.load(given.sweep, config), given.arms or ())
     folder = Path(given.dir)
-    runs = sweep.plan(arms, config, folder, _seeds(given.seeds))
-    todo = [run for run in runs if not sweep.is_finished(run)]
+    runs = plan.plan(arms, config, folder, _seeds(given.seeds))
+    todo = [run for run in runs if not plan.is_finished(run)]
     code = 0
     if todo and not given.report:
         with contextlib.redirect_stdout(sys.stderr):  # commands may be all that stdout is for
-            sweep.check(todo)
+            plan.check(todo)
         if given.print:
             for words in commands(todo, spec):
                 print(shlex.join(words))
@@ -186,7 +189,7 @@ def main(argv: list[str]) -> int:
     elif given.print or given.slurm:
         print("every run is finished", file=sys.stderr)
         return 0
-    if code < 128 and (code == 0 or any(map(sweep.is_finished, runs))):
+    if code < 128 and (code == 0 or any(map(plan.is_finished, runs))):
         report(runs, arms, spec, folder)
     return code
 
@@ -218,4 +221,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("print", False, "Train nothing, but print the commands, one a line.")
     flags.DEFINE_bool("slurm", False, "Train nothing, but write a Slurm array job.")
     flags.DEFINE_bool("report", False, "Train nothing, but compare what is finished.")
-    command.run(main)
+    app.run(main)

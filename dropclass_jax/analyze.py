@@ -18,14 +18,18 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dropclass_jax import command, evaluate, experiment, report, rundir, runlog, trained
+from dropclass_jax import evaluate, report
 from dropclass_jax.analysis import choose, explain, measure, numbers
 from dropclass_jax.analysis.tail import classifier_weights
+from dropclass_jax.cli import app
 from dropclass_jax.data import pipeline
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError, nearest
-from dropclass_jax.reporting import analysis_page, cam_figures, summary
-from dropclass_jax.trained import Trained
+from dropclass_jax.evaluation import summary
+from dropclass_jax.experiment import build
+from dropclass_jax.reporting import analysis_page, cam_figures
+from dropclass_jax.runs import records, rundir, trained
+from dropclass_jax.runs.trained import Trained
 
 MOST_RUNS = 6  # more cannot be told apart in one chart
 PICTURES = 3  # images of a class that are shown; the others count in the numbers
@@ -75,7 +79,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
     config = networks[0].config
     if options.data_dir is not None:
         config.data.dir = options.data_dir
-    dataset = experiment.load_data(config)
+    dataset = build.load_data(config)
     rundir.check_classes(networks[0].workdir, dataset.info.classes)
     split = options.split or config.eval.splits[0]
     evaluate.check_split(dataset, split)
@@ -91,8 +95,8 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
         "images": len(looked_at),
         "region": options.region,
         "classes": classes,
-        "command": runlog.command(),
-        "versions": runlog.versions(),
+        "command": records.command(),
+        "versions": records.versions(),
         "runs": [],
     }
     pictures: dict[int, list[cam_figures.Row]] = {k: [] for k in chosen}
@@ -137,7 +141,7 @@ def load(workdir: Path, which: str) -> Trained:
     """A run's network; its blocks are not computed again, which would hide their layers."""
     network = trained.load(workdir, which)
     network.config.model.remat = "none"
-    return network._replace(model=experiment.model(network.config, network.info.num_classes))
+    return network._replace(model=build.model(network.config, network.info.num_classes))
 
 
 def label_runs(given: Sequence[str | None], networks: Sequence[Trained]) -> list[str]:
@@ -316,4 +320,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_string("data_dir", None, "The data's source folder, if it has moved.")
-    command.run(main, positional=True)
+    app.run(main, positional=True)

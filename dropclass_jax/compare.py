@@ -21,9 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from dropclass_jax import command, report, resampling
+from dropclass_jax import report
+from dropclass_jax.cli import app
+from dropclass_jax.comparison import bootstrap
 from dropclass_jax.errors import UserError
-from dropclass_jax.reporting import compare_page, compare_summary, summary
+from dropclass_jax.evaluation import summary
+from dropclass_jax.reporting import compare_page, compare_summary
 
 HEADS = ("drop", "plain")  # the one that predicts first
 
@@ -155,7 +158,7 @@ def check(a: Side, b: Side) -> None:
         )
 
 
-def compare(a: Side, b: Side, resamples: int = resampling.RESAMPLES) -> compare_summary.Outcome:
+def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> compare_summary.Outcome:
     """Everything that is said about two sides; see ``resampling.compare``.
 
     Raises:
@@ -165,7 +168,7 @@ def compare(a: Side, b: Side, resamples: int = resampling.RESAMPLES) -> compare_
     classes = a.metrics[0]["classes"]
     masks = summary.group_masks(classes)
     same_runs = a.workdirs == b.workdirs
-    found = resampling.compare(a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples)
+    found = bootstrap.compare(a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples)
     return compare_summary.Outcome(
         (a.name, b.name),
         ([str(path) for path in a.workdirs], [str(path) for path in b.workdirs]),
@@ -246,5 +249,5 @@ if __name__ == "__main__":
             f"head_{side}", None, HEADS, f"Which head {side.upper()} predicts with; its own."
         )
     flags.DEFINE_string("out", None, "The folder to write to; compare-A-B by default.")
-    flags.DEFINE_integer("resamples", resampling.RESAMPLES, "Draws of the images.", 100)
-    command.run(main, positional=True)
+    flags.DEFINE_integer("resamples", bootstrap.RESAMPLES, "Draws of the images.", 100)
+    app.run(main, positional=True)

@@ -15,9 +15,11 @@ import numpy as np
 from absl import flags
 from flax import traverse_util
 
-from dropclass_jax import command, models, state, weights
+from dropclass_jax import models
+from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained
+from dropclass_jax.models import pretrained, weight_files
+from dropclass_jax.training import state
 
 
 def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
@@ -36,15 +38,15 @@ def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
     Raises:
       UserError: anything that does not fit; nothing is written then.
     """
-    weights.check_writable(target)
-    arrays = weights.read(source)
+    weight_files.check_writable(target)
+    arrays = weight_files.read(source)
     # The number of classes is the file's own, or any: a fresh classifier is not written.
     network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
     shapes = state.init_shapes(network)
     variables, report = pretrained.load_state_dict(shapes, arrays)
     leaves = traverse_util.flatten_dict(variables, sep="/")
     fresh = set(report.missing)
-    weights.write(target, {k: np.asarray(v) for k, v in leaves.items() if k not in fresh})
+    weight_files.write(target, {k: np.asarray(v) for k, v in leaves.items() if k not in fresh})
     return report
 
 
@@ -60,4 +62,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("model", None, "The network; see dropclass_jax.models.", required=True)
-    command.run(main, positional=True)
+    app.run(main, positional=True)

@@ -16,24 +16,16 @@ import jax
 import numpy as np
 from absl import flags
 
-from dropclass_jax import (
-    boundary,
-    checkpoint,
-    command,
-    data,
-    experiment,
-    inference,
-    parallel,
-    preemption,
-    results,
-    rundir,
-    state,
-    trained,
-    view_flags,
-)
+from dropclass_jax import data
+from dropclass_jax.cli import app, view_flags
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
-from dropclass_jax.results import Evaluation
+from dropclass_jax.evaluation import boundary, inference
+from dropclass_jax.experiment import build
+from dropclass_jax.parallel import pmap, preemption
+from dropclass_jax.runs import checkpoint, results, rundir, trained
+from dropclass_jax.runs.results import Evaluation
+from dropclass_jax.training import state
 
 NUM_SAMPLES = 4
 
@@ -69,11 +61,11 @@ def evaluate_batches(
             return None
         arrays = {name: batch[name] for name in ("image", "label")}
         arrays["distance"] = boundary.distance(batch["size"])
-        counted, examples = eval_step(variables, parallel.shard(arrays))
+        counted, examples = eval_step(variables, pmap.shard(arrays))
         counted = jax.tree.map(lambda count: np.asarray(count, np.int64), counted)
         totals = counted if totals is None else jax.tree.map(np.add, totals, counted)
         counts = {
-            head: parallel.unshard(np.asarray(found["counts"])) for head, found in examples.items()
+            head: pmap.unshard(np.asarray(found["counts"])) for head, found in examples.items()
         }
         parts.append((batch["id"], batch["valid"], counts))
         local = len(batch["valid"])
@@ -81,13 +73,13 @@ def evaluate_batches(
         rows = [row for row in np.flatnonzero(batch["valid"]) if first + row in sample_at]
         if rows:
             predicted = examples.get("drop", examples["plain"])["prediction"]
-            samples += _samples(batch, np.asarray(parallel.unshard(predicted)), rows)
+            samples += _samples(batch, np.asarray(pmap.unshard(predicted)), rows)
     ids, valid, counts = jax.tree.map(lambda *rows: np.stack(rows), *parts)  # [n, b, ...]
-    valid, counts = jax.tree.map(parallel.gather_batches, (valid, counts))
+    valid, counts = jax.tree.map(pmap.gather_batches, (valid, counts))
     return Evaluation(
         confusions={head: count["confusion"] for head, count in totals.items()},
         boundaries={head: count["boundary"] for head, count in totals.items()},
-        ids=parallel.gather_texts(ids)[valid],
+        ids=pmap.gather_texts(ids)[valid],
         counts={head: rows[valid].astype(np.int64) for head, rows in counts.items()},
         samples=samples,
     )
@@ -192,12 +184,12 @@ def evaluate_run(
         config.eval.batch_size = batch_size
     for head in heads or ():
         trained.check_head(workdir, config, head)
-    dataset = experiment.load_data(config)
+    dataset = build.load_data(config)
     rundir.check_classes(workdir, dataset.info.classes)
-    built = experiment.build(config, dataset)
+    built = build.build(config, dataset)
     shapes = state.init_shapes(built.model)
     variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
-    eval_step = parallel.pmap_eval(partial(built.eval_step, views=views))
+    eval_step = pmap.pmap_eval(partial(built.eval_step, views=views))
     evaluations = {
         split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
         for split in splits or config.eval.splits
@@ -238,4 +230,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("batch_size", None, "Images at once; config.eval.batch_size by default.")
     view_flags.define()
     flags.adopt_module_key_flags(view_flags)  # so that --help lists them
-    command.run(main)
+    app.run(main)

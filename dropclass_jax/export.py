@@ -30,10 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from dropclass_jax import command, inference, rundir, trained, view_flags
+from dropclass_jax.cli import app, view_flags
 from dropclass_jax.errors import UserError
-from dropclass_jax.inference import HEADS, WHOLE, Views
-from dropclass_jax.trained import Trained
+from dropclass_jax.evaluation import inference
+from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
+from dropclass_jax.runs import rundir, trained
+from dropclass_jax.runs.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 OUTPUTS = ("classes", "logits")
@@ -303,4 +305,4 @@ if __name__ == "__main__":
     flags.DEFINE_bool("check", True, "Compare the file with the run's network.")
     view_flags.define()
     flags.adopt_module_key_flags(view_flags)  # so that --help lists them
-    command.run(main)
+    app.run(main)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import class_prior, hard_examples, losses, region_losses
-from dropclass_jax.losses import IGNORE_LABEL, Pair
-from dropclass_jax.region_losses import RegionSums
+from dropclass_jax.losses import class_prior, hard_examples, pixels, regions
+from dropclass_jax.losses.pixels import IGNORE_LABEL, Pair
+from dropclass_jax.losses.regions import RegionSums
 
 Terms = dict[str, Pair | RegionSums]
 
@@ -48,7 +48,7 @@ class Loss(NamedTuple):
       variation: noise on the logits, or None.
     """
 
-    of_pixels: Callable[..., Pair] = losses.cross_entropy
+    of_pixels: Callable[..., Pair] = pixels.cross_entropy
     of_regions: Callable[..., RegionSums] | None = None
     weighs_labels_alone: bool = True
     region_weight: float = 1.0
@@ -64,8 +64,8 @@ LOSSES = {
     "ohem": Loss(hard_examples.ohem, weighs_labels_alone=False),
     "focal": Loss(hard_examples.focal),
     # The cross-entropy and ...
-    "dice": Loss(of_regions=region_losses.dice, weighs_labels_alone=False),
-    "lovasz": Loss(of_regions=region_losses.lovasz, weighs_labels_alone=False),
+    "dice": Loss(of_regions=regions.dice, weighs_labels_alone=False),
+    "lovasz": Loss(of_regions=regions.lovasz, weighs_labels_alone=False),
 }
 
 
@@ -128,13 +128,13 @@ def loss_terms(
             logits, labels, class_weights=class_weights, ignore_label=ignore_label
         )
         if loss.of_regions is not None:
-            regions = loss.of_regions(logits, labels, ignore_label=ignore_label)
-            terms[f"{name}_region"] = regions
+            region = loss.of_regions(logits, labels, ignore_label=ignore_label)
+            terms[f"{name}_region"] = region
 
     add("plain", "logits", labels)
     if "logits_drop" in outputs:
         add("drop", "logits_drop", mask_dropped(labels, keep, ignore_label))
-        terms["suppression"] = losses.suppression(outputs["logits_drop"], keep)
+        terms["suppression"] = pixels.suppression(outputs["logits_drop"], keep)
     if "logits_auxiliary" in outputs:
         add("auxiliary", "logits_auxiliary", labels)
     return terms
@@ -158,7 +158,7 @@ def label_weights(
       Scalars: ``plain``, ``auxiliary`` and, for DropClass, ``drop``. (``suppression`` is missing:
       it weighs every position alike, so that its weight is the same for every part.)
     """
-    weights = partial(losses.pixel_weights, class_weights=class_weights, ignore_label=ignore_label)
+    weights = partial(pixels.pixel_weights, class_weights=class_weights, ignore_label=ignore_label)
     everywhere = jnp.sum(weights(labels))
     found = {"plain": everywhere, "auxiliary": everywhere}
     if keep is not None:
@@ -168,7 +168,7 @@ def label_weights(
 
 def mean(term: Pair | RegionSums) -> jax.Array:
     """What one term of ``loss_terms`` comes to; 0 without any pixel."""
-    return region_losses.mean(term) if isinstance(term, RegionSums) else losses.mean(term)
+    return regions.mean(term) if isinstance(term, RegionSums) else pixels.mean(term)
 
 
 def total(

@@ -34,15 +34,17 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dropclass_jax import command, rundir, submission, trained, view_flags
-from dropclass_jax.data import codec, frames, video
-from dropclass_jax.data.frames import Frame, Input
+from dropclass_jax.cli import app, view_flags
+from dropclass_jax.data import codec
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.inference import HEADS, WHOLE, Views
+from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
+from dropclass_jax.prediction import frames, submission, video
+from dropclass_jax.prediction.frames import Frame, Input
 from dropclass_jax.reporting import pictures
 from dropclass_jax.reporting.keyed import keyed_overlay
-from dropclass_jax.trained import Trained
+from dropclass_jax.runs import rundir, trained
+from dropclass_jax.runs.trained import Trained
 
 KINDS = ("index", "color", "overlay")
 
@@ -366,4 +368,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("pad_to", 1, "Pad images to multiples of so many pixels.")
     view_flags.define()
     flags.adopt_module_key_flags(view_flags)  # so that --help lists them
-    command.run(main, positional=True)
+    app.run(main, positional=True)

@@ -20,10 +20,11 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from dropclass_jax import command
+from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
-from dropclass_jax.reporting import figures, html_table, page, pictures, summary, wording
-from dropclass_jax.reporting.summary import Entry
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Entry
+from dropclass_jax.reporting import figures, html_table, page, pictures, wording
 
 SAMPLES_PER_SPLIT = 4
 # Where a data set has both, the second shows the classes of the first out of their usual context.
@@ -348,4 +349,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     # Defined here alone: other commands import this module and have a --workdir of their own.
     flags.DEFINE_string("workdir", None, "directory of a finished run; report.html is put there")
-    command.run(main)
+    app.run(main)

@@ -18,25 +18,17 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax import (
-    checkpoint,
-    command,
-    data,
-    evaluate,
-    experiment,
-    guard,
-    metrics,
-    parallel,
-    preemption,
-    results,
-    rundir,
-    state,
-    weights,
-)
+from dropclass_jax import data, evaluate
+from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained
-from dropclass_jax.progress import Progress
+from dropclass_jax.evaluation import metrics
+from dropclass_jax.experiment import build
+from dropclass_jax.models import pretrained, weight_files
+from dropclass_jax.parallel import pmap, preemption
 from dropclass_jax.reporting import pictures
+from dropclass_jax.runs import checkpoint, results, rundir
+from dropclass_jax.runs.progress import Progress
+from dropclass_jax.training import guard, state
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -54,16 +46,16 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: anything that the user can mend; before any work wherever possible.
     """
     start = time.monotonic()
-    experiment.check(config)
+    build.check(config)
     initial_weights, report = None, None
     if config.init.path and not checkpoint.exists(workdir):
-        initial_weights = weights.read(config.init.path)
-    dataset = experiment.load_data(config)
-    built = experiment.build(config, dataset)
+        initial_weights = weight_files.read(config.init.path)
+    dataset = build.load_data(config)
+    built = build.build(config, dataset)
     for split in ("train", *config.eval.splits):
         evaluate.check_split(dataset, split)
     train_batches = partial(
-        experiment.train_batches,
+        build.train_batches,
         config,
         dataset,
         process_index=jax.process_index(),
@@ -75,13 +67,13 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
-    parallel.first_process(
+    pmap.first_process(
         lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
     )
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
-    current = parallel.replicate(checkpoint.restore_latest(checkpoints, current))
+    current = pmap.replicate(checkpoint.restore_latest(checkpoints, current))
     del variables, initial_weights  # a copy of all parameters each, by now
     step = int(current.step)
     progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
@@ -91,9 +83,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"{config.init.path}: {report}")
     batches = train_batches(start_step=step)
     if step < config.total_steps:
-        train_step = _compile(parallel.pmap_step(built.train_step), current, config)
+        train_step = _compile(pmap.pmap_step(built.train_step), current, config)
     evaluate_splits = partial(
-        _evaluate, config, dataset, parallel.pmap_eval(built.eval_step), workdir, progress
+        _evaluate, config, dataset, pmap.pmap_eval(built.eval_step), workdir, progress
     )
 
     evaluations, unchecked = None, None
@@ -111,7 +103,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             progress.resume_clock()
             batch = next(batches)
             current, scalars = train_step(
-                current, parallel.shard({name: batch[name] for name in ("image", "label")})
+                current, pmap.shard({name: batch[name] for name in ("image", "label")})
             )
             step += 1
             # A step behind, so that the device has the next one to do while its loss is awaited.
@@ -139,7 +131,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         content = results.write(workdir, config, dataset, step, evaluations)
         results.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
-    parallel.barrier("reported")
+    pmap.barrier("reported")
     return 0
 
 
@@ -154,9 +146,9 @@ def _compile(
         "image": np.broadcast_to(np.uint8(0), (config.batch_size, height, width, 3)),
         "label": np.broadcast_to(np.uint8(0), (config.batch_size, height, width)),
     }
-    compiled = train_step.lower(current, parallel.shard(example)).compile()
-    needed = parallel.peak_bytes(compiled)
-    available = parallel.device_bytes()
+    compiled = train_step.lower(current, pmap.shard(example)).compile()
+    needed = pmap.peak_bytes(compiled)
+    available = pmap.device_bytes()
     if needed and available and needed > available:
         raise UserError(
             f"a step of {config.batch_size} crops of {height}x{width} needs "
@@ -211,8 +203,8 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     several = (given.coordinator, given.num_processes, given.process_id)
     if given.distributed or any(value is not None for value in several):
-        parallel.initialize(*several)
-    with parallel.leave_together():
+        pmap.initialize(*several)
+    with pmap.leave_together():
         spec = config_flags.get_config_filename(given["config"])
         return train(given.config, Path(given.workdir or default_workdir(spec)))
 
@@ -233,4 +225,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells.")
     flags.DEFINE_integer("num_processes", None, "How many processes there are.")
     flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
-    command.run(main)
+    app.run(main)

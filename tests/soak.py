@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import tiny
 
-from dropclass_jax import checkpoint, rundir, weights
+from dropclass_jax.models import weight_files
+from dropclass_jax.runs import checkpoint, rundir
 
 MOMENTS = ("starting", "training", "saving", "evaluating")
 # Long enough for something to be under way at every moment.
@@ -75,7 +76,7 @@ def outcome(workdir: Path) -> dict:
         for record in rundir.records(workdir)
     ]
     return {
-        "variables": weights.read(workdir),
+        "variables": weight_files.read(workdir),
         "history": lines,
         "results": json.loads((workdir / "metrics.json").read_text())["results"],
         "best": checkpoint.read_best(workdir),

@@ -13,10 +13,13 @@ import pytest
 import tiny
 from test_report import Page
 
-from dropclass_jax import ablate, experiment, jobs, rundir, slurm, sweep
-from dropclass_jax.command import load_config
+from dropclass_jax import ablate
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
 from dropclass_jax.reporting import sweep_figures, sweep_summary
+from dropclass_jax.runs import rundir
+from dropclass_jax.sweeps import jobs, plan, slurm
 
 PROGRAM = (sys.executable, tiny.__file__)
 SPEC = "configs/streets.py:tiny"
@@ -45,9 +48,9 @@ def one_device(monkeypatch):
 
 def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, monkeypatch, capsys):
     folder = tmp_path / "sweep"
-    arms = sweep.Sweep("Does it help?", ARMS)
-    runs = sweep.plan(arms, config, folder, seeds=(0, 1))
-    sweep.check(runs)
+    arms = plan.Sweep("Does it help?", ARMS)
+    runs = plan.plan(arms, config, folder, seeds=(0, 1))
+    plan.check(runs)
     show = ablate._Show.running
 
     def stop(self, now):
@@ -61,20 +64,18 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
         patch.setattr(ablate._Show, "running", stop)
         assert ablate.train(runs, SPEC, folder, places, PROGRAM) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; the same command continues" in capsys.readouterr().out
-    finished = [run.name for run in runs if sweep.is_finished(run)]
+    finished = [run.name for run in runs if plan.is_finished(run)]
     assert finished[:2] == ["plain/seed0", "dropclass/seed0"]
     before = {name: (folder / name / "metrics.json").stat().st_mtime_ns for name in finished}
 
     todo = [run for run in runs if run.name not in finished]
     assert ablate.train(todo, SPEC, folder, places, PROGRAM) == 0
-    assert all(map(sweep.is_finished, runs))
+    assert all(map(plan.is_finished, runs))
     assert {n: (folder / n / "metrics.json").stat().st_mtime_ns for n in finished} == before
     for run in runs:
         steps = [r["step"] for r in rundir.records(run.workdir) if r["kind"] == "train"]
         assert steps == [1, 2, 3, 4]
-        assert rundir.read_config(run.workdir) == experiment.from_json(
-            experiment.to_json(run.config)
-        )
+        assert rundir.read_config(run.workdir) == build.from_json(build.to_json(run.config))
 
     capsys.readouterr()
     ablate.report(runs, arms, SPEC, folder)
@@ -84,7 +85,7 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     assert re.search(r"^dropclass, plain head +2 ", shown, re.MULTILINE)
     content = json.loads((folder / "sweep.json").read_text())
     scores = [
-        next(r["mean_iou"] for r in sweep.read_metrics(run.workdir)["results"]
+        next(r["mean_iou"] for r in plan.read_metrics(run.workdir)["results"]
              if (r["split"], r["head"]) == ("val", "plain"))
         for run in runs if run.arm == "plain"
     ]  # fmt: skip
@@ -97,13 +98,13 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
 
     config.optim.lr = 0.5
     with pytest.raises(UserError, match=r"plain/seed0 holds a run of another config: optim\.lr"):
-        sweep.is_finished(sweep.plan(arms, config, folder, seeds=(0,))[0])
+        plan.is_finished(plan.plan(arms, config, folder, seeds=(0,))[0])
 
 
 def test_a_failed_arm_is_told_and_the_others_go_on(tmp_path, capsys, config):
     """With a program that fails for one arm, in one line, and leaves nothing for the other."""
-    arms = sweep.Sweep("Why?", {"good": {}, "bad": {}, "next": {"init.path": "{sweep}/bad/seed0"}})
-    runs = sweep.plan(arms, config, tmp_path / "sweep", seeds=(0,))
+    arms = plan.Sweep("Why?", {"good": {}, "bad": {}, "next": {"init.path": "{sweep}/bad/seed0"}})
+    runs = plan.plan(arms, config, tmp_path / "sweep", seeds=(0,))
     code = "import sys; print('error: no such thing\\nbye'); sys.exit('/bad/' in sys.argv[2])"
     program = (sys.executable, "-c", code)
     assert ablate.train(runs, SPEC, tmp_path / "sweep", jobs.slots(1, []), program) == 1
@@ -117,9 +118,9 @@ def test_a_failed_arm_is_told_and_the_others_go_on(tmp_path, capsys, config):
 
 def test_slurm_takes_waves_of_runs(tmp_path, config):
     """A task of an array calls launch/slurm.sbatch with the arguments of its run."""
-    arms = sweep.Sweep("Why?", {"a": {}, "b": {"init.path": "{sweep}/a/seed{seed}"}, "c c": {}})
+    arms = plan.Sweep("Why?", {"a": {}, "b": {"init.path": "{sweep}/a/seed{seed}"}, "c c": {}})
     folder = tmp_path / "a sweep"
-    runs = sweep.plan(arms, config, folder, seeds=(0, 1))
+    runs = plan.plan(arms, config, folder, seeds=(0, 1))
     waves = ablate.waves(runs)
     assert [[run.name for run in wave] for wave in waves] == [
         ["a/seed0", "c c/seed0", "a/seed1", "c c/seed1"],
@@ -140,7 +141,7 @@ def test_slurm_takes_waves_of_runs(tmp_path, config):
     got = subprocess.run(
         ["bash", folder / "wave0.sbatch"], env=environment, capture_output=True, text=True
     )
-    assert got.stdout.splitlines() == sweep.arguments(SPEC, runs[1])
+    assert got.stdout.splitlines() == plan.arguments(SPEC, runs[1])
 
 
 COMMAND = [sys.executable, "-m", "dropclass_jax.ablate"]
@@ -220,12 +221,12 @@ def test_arms_are_compared_at_equal_steps():
 
 def test_steps_in_all(tmp_path):
     base = load_config("configs/streets.py")
-    arms = sweep.load("configs/sweeps/from_plain.py", base)
-    runs = sweep.plan(arms, base, tmp_path, (0,))
-    steps = {run.arm: sweep.steps_in_all(run, runs) for run in runs}
+    arms = plan.load("configs/sweeps/from_plain.py", base)
+    runs = plan.plan(arms, base, tmp_path, (0,))
+    steps = {run.arm: plan.steps_in_all(run, runs) for run in runs}
     assert steps.pop("plain_1x") == 450
     assert set(steps.values()) == {900}
-    families = {sweep.family(settings) for settings in arms.arms.values()}
+    families = {plan.family(settings) for settings in arms.arms.values()}
     assert len(families) == len(arms.arms) - 1  # plain_1x and plain_2x
 
 

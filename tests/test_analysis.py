@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import dropclass, metrics, models
+from dropclass_jax import dropclass, models
 from dropclass_jax.analysis import choose, dependence, explain, grad_cam, selection, similarity
 from dropclass_jax.analysis.class_means import class_sums, nearest
 from dropclass_jax.analysis.measure import measure_batch
 from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.analysis.taps import apply, find
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.evaluation import metrics
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.ops.resize import resize_bilinear
 
 K = 3
 # A network with each kind of backbone and head; the others, of the same kinds, are slow.

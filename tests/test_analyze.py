@@ -10,13 +10,15 @@ from matplotlib.colors import to_rgba
 from report_fixture import CAMVID, classes_of
 from test_report import Page
 
-from dropclass_jax import analyze, experiment, rundir, train
+from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
-from dropclass_jax.command import load_config
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures
+from dropclass_jax.runs import rundir
 
 CLASSES = classes_of(CAMVID)
 
@@ -34,7 +36,7 @@ def runs(tmp_path, named_tiny):
     assert train.train(config, ours) == 0
     shutil.copytree(ours, plain)
     config.dropclass.enabled = False
-    (plain / "config.json").write_text(experiment.to_json(config))
+    (plain / "config.json").write_text(build.to_json(config))
     metrics = json.loads((plain / "metrics.json").read_text())
     metrics["results"] = [entry for entry in metrics["results"] if entry["head"] == "plain"]
     rundir.write_json(plain / "metrics.json", {**metrics, "dropclass": False})

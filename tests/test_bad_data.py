@@ -16,6 +16,7 @@ import pytest
 
 from dropclass_jax import data
 from dropclass_jax.data.__main__ import main, parse
+from dropclass_jax.data.folder import Folder
 from dropclass_jax.errors import UserError
 
 INDEX = fabricate.values(0, fabricate.FOLDER_CLASSES)
@@ -418,7 +419,6 @@ def test_a_killed_command_leaves_nothing_that_looks_finished(tmp_path):
 
 def test_an_unknown_error_is_a_bug_not_a_fault(source, monkeypatch, tmp_path):
     """What is not the user's mistake keeps its traceback."""
-    from dropclass_jax.data.folder import Folder
 
     monkeypatch.setattr(Folder, "read", lambda self, pair: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -8,8 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from dropclass_jax.data import bench, transforms
+from dropclass_jax.data import transforms
 from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data_tools import bench
 from dropclass_jax.errors import UserError
 
 TINY = bench.Size((40, 60), ".png", (), (24, 32), images=5, length=12)

@@ -14,9 +14,7 @@ import pytest
 from jax import lax
 
 from dropclass_jax import dropclass
-from dropclass_jax.benchmark import (
-    __main__ as benchmark,
-)
+from dropclass_jax.benchmark import __main__ as benchmark
 from dropclass_jax.benchmark import (
     aims,
     case,
@@ -32,7 +30,7 @@ from dropclass_jax.benchmark import (
     timing,
 )
 from dropclass_jax.benchmark.section import Options, Skipped
-from dropclass_jax.data import bench
+from dropclass_jax.data_tools import bench
 from dropclass_jax.errors import UserError
 
 TINY = case.Case("tiny", 32, 48, batch=2, classes=5)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import models
+from dropclass_jax import models, objective
 from dropclass_jax.benchmark import __main__ as benchmark
+from dropclass_jax.benchmark import torch_networks, torch_runs
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.models import heads, hrnet, pretrained
@@ -17,7 +18,6 @@ from dropclass_jax.models.segmenter import Segmenter
 
 torch = pytest.importorskip("torch")
 
-from dropclass_jax.benchmark import torch_networks, torch_runs  # noqa: E402
 
 K = 7
 # Every kind of module an HRNet has, and few of each.
@@ -76,7 +76,6 @@ def test_the_same_logits(network):
 
 def test_the_same_loss():
     """On given logits, ignored pixels and a dropped class included."""
-    from dropclass_jax import objective
 
     rng = np.random.default_rng(1)
     logits = {name: rng.standard_normal((2, 4, 6, K)) for name in ("logits", "logits_drop")}

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from dropclass_jax import boundary
+from dropclass_jax.evaluation import boundary
 
 K, IGNORED = 4, 255
 count = jax.jit(boundary.count, static_argnums=3)

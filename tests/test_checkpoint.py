@@ -13,8 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import checkpoint, state
 from dropclass_jax.errors import UserError
+from dropclass_jax.runs import checkpoint
+from dropclass_jax.training import state
 
 OPTIMIZER = optax.adamw(1e-3)
 

@@ -6,7 +6,7 @@ import fabricate
 import numpy as np
 import pytest
 
-from dropclass_jax import data
+from dropclass_jax import data, evaluate
 from dropclass_jax.data import cityscapes, codec
 from dropclass_jax.data.info import CITYSCAPES
 from dropclass_jax.errors import UserError
@@ -81,7 +81,6 @@ def test_the_test_split_has_nothing_to_score(load, archives):
 
 
 def test_a_split_without_labels_is_not_scored(load):
-    from dropclass_jax import evaluate
 
     dataset = load()
     evaluate.check_split(dataset, "val")

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax import class_prior, losses, objective
+from dropclass_jax import objective
+from dropclass_jax.losses import class_prior, pixels
 
 PIXELS = np.array([140, 30, 30, 0])
 
@@ -31,7 +32,7 @@ def test_adjusted_logits_train_every_classifier_and_spare_the_suppression():
     for name in ("plain", "drop", "auxiliary"):
         np.testing.assert_allclose(got[name], expected[name], rtol=1e-6)
     np.testing.assert_array_equal(
-        got["suppression"], losses.suppression(outputs["logits_drop"], keep)
+        got["suppression"], pixels.suppression(outputs["logits_drop"], keep)
     )
 
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from dropclass_jax.data import class_weights
 from dropclass_jax.errors import UserError
+from dropclass_jax.losses import class_weights
 
 # Three images; class 2 is in the last one alone, class 3 is nowhere.
 PIXELS = np.array([[60, 20, 0, 0], [70, 10, 0, 0], [10, 0, 30, 0]])

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from dropclass_jax import compilation
+from dropclass_jax.cli import compilation
 
 # Counts what jax finds in its cache and what it does not, in a start that compiles one program.
 START = """

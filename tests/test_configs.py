@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import data, experiment, parallel, state
-from dropclass_jax.command import load_config
+from dropclass_jax import data
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import info
+from dropclass_jax.experiment import build
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import state
 
 FILES = sorted(p.stem for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
 SPECS = [f"configs/{stem}.py" for stem in FILES] + [
@@ -41,13 +44,13 @@ def facts_only(name):
 @pytest.mark.parametrize("spec", SPECS)
 def test_config_builds_and_takes_a_step(spec):
     config = load_config(spec)
-    built = experiment.build(config, facts_only(config.data.name))
+    built = build.build(config, facts_only(config.data.name))
     shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     before = state.from_variables(zeros, built.optimizer)
     batch = {"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.zeros((8, 32, 32), np.uint8)}
-    step = parallel.pmap_step(built.train_step).lower(before, parallel.shard(batch))
-    after, scalars = step.compile(compiler_options=QUICKLY)(before, parallel.shard(batch))
+    step = pmap.pmap_step(built.train_step).lower(before, pmap.shard(batch))
+    after, scalars = step.compile(compiler_options=QUICKLY)(before, pmap.shard(batch))
     # A network of zeros knows nothing: the loss is that of a fair guess. Unoptimised code sums a
     # device's 32 x 32 equal values one after the other, each time rounding to float32.
     num_classes = FACTS[config.data.name].num_classes

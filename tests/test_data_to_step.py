@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import experiment, parallel, state
-from dropclass_jax.command import load_config
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import state
 
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -38,15 +40,15 @@ def config(tmp_path, named_tiny):
 def test_from_archives_to_a_step(name, write, train_ids, config, tmp_path):
     write(tmp_path)
     config = config(name)
-    dataset = experiment.load_data(config)
+    dataset = build.load_data(config)
     batch = next(pipeline.eval_iterator(dataset.splits["train"], batch_size=8))
     assert list(batch["id"][batch["valid"]]) == train_ids
-    built = experiment.build(config, dataset)
+    built = build.build(config, dataset)
     shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     before = state.from_variables(zeros, built.optimizer)
-    arrays = parallel.shard({"image": batch["image"], "label": batch["label"]})
-    step = parallel.pmap_step(built.train_step).lower(before, arrays)
+    arrays = pmap.shard({"image": batch["image"], "label": batch["label"]})
+    step = pmap.pmap_step(built.train_step).lower(before, arrays)
     after, scalars = step.compile(compiler_options=QUICKLY)(before, arrays)
     # A network of zeros guesses, whatever the weights of the classes and what is ignored.
     np.testing.assert_allclose(scalars["loss"], np.log(dataset.info.num_classes), rtol=1e-4)
@@ -59,6 +61,6 @@ def test_a_split_to_train_on_that_is_not_there_is_named(config, tmp_path):
     (tmp_path / "benchmark.tgz").unlink()
     settings = config("voc")
     with pytest.raises(UserError, match=r"voc has no split 'train_aug' to train on; it has train"):
-        experiment.load_data(settings)
+        build.load_data(settings)
     settings.data.train_split = "train"
-    assert len(experiment.load_data(settings).splits["train"]) == 2
+    assert len(build.load_data(settings).splits["train"]) == 2

@@ -12,9 +12,14 @@ import pytest
 import tiny
 from absl import flags
 
-from dropclass_jax import boundary, evaluate, experiment, inference, parallel, trained, view_flags
+from dropclass_jax import evaluate
+from dropclass_jax.cli import view_flags
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation import boundary, inference
+from dropclass_jax.experiment import build
+from dropclass_jax.parallel import pmap
+from dropclass_jax.runs import trained
 
 HEADS = ("drop", "plain")
 
@@ -94,11 +99,11 @@ class Sizes:
 def test_padding_counts_for_nothing(workdir):
     """Every image is scored as its own size would have it, and by its own diagonal."""
     run = trained.load(workdir)
-    dataset = experiment.load_data(run.config)
-    built = experiment.build(run.config, dataset)
+    dataset = build.load_data(run.config)
+    built = build.build(run.config, dataset)
     source = Sizes(dataset.splits["val"])
     evaluation = evaluate.evaluate_batches(
-        parallel.pmap_eval(built.eval_step),
+        pmap.pmap_eval(built.eval_step),
         run.variables,
         pipeline.eval_iterator(source, batch_size=8),
         sample_at=range(5),

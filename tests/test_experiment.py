@@ -7,20 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from dropclass_jax import (
-    class_prior,
-    experiment,
-    hard_examples,
-    losses,
-    objective,
-    region_losses,
-)
-from dropclass_jax.command import load_config
-from dropclass_jax.data import class_weights, crops, pipeline, sampling, transforms
+from dropclass_jax import objective
+from dropclass_jax.cli.app import load_config
+from dropclass_jax.data import crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
+from dropclass_jax.losses import class_prior, class_weights, hard_examples, pixels, regions
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +29,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(config):
-    return experiment.load_data(config)
+    return build.load_data(config)
 
 
 def changed(config, values):
@@ -59,7 +54,7 @@ def test_every_option_of_the_batches_arrives(config, dataset):
         "augment.cat_max_ratio": 0.7,
     }
     config = changed(config, values)
-    got = experiment.train_batches(config, dataset, process_index=1, process_count=2)
+    got = build.train_batches(config, dataset, process_index=1, process_count=2)
     source = dataset.splits["train"]
     expected = pipeline.train_iterator(
         source,
@@ -83,7 +78,7 @@ def test_every_option_of_the_batches_arrives(config, dataset):
 
 
 def test_the_defaults_are_scale_crop_and_flip_alone(config, dataset):
-    got = experiment.train_batches(config, dataset)
+    got = build.train_batches(config, dataset)
     expected = pipeline.train_iterator(
         dataset.splits["train"],
         seed=0,
@@ -101,18 +96,18 @@ def test_class_weights_by_rule_and_by_file_agree(config, dataset, rule, tmp_path
     class_weights.write(path, dataset.info.classes, expected)
     for value in (rule, str(path)):
         settings = changed(config, {"loss.class_weights": value})
-        built = experiment.build(settings, dataset)
+        built = build.build(settings, dataset)
         got = built.train_step.keywords["class_weights"]
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_no_class_weights(config, dataset):
-    assert experiment.build(config, dataset).train_step.keywords["class_weights"] is None
+    assert build.build(config, dataset).train_step.keywords["class_weights"] is None
 
 
 def test_the_loss_and_what_it_takes_arrive(config, dataset):
     def built(values):
-        return experiment.build(changed(config, values), dataset).train_step.keywords["loss"]
+        return build.build(changed(config, values), dataset).train_step.keywords["loss"]
 
     assert built({}) == objective.LOSSES["cross_entropy"]
     ohem = built({"loss.name": "ohem", "loss.ohem.threshold": 0.9, "loss.logit_adjustment": 2.0})
@@ -123,8 +118,8 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     np.testing.assert_allclose(ohem.offsets, 2 * prior, rtol=1e-6)
     assert built({"loss.name": "focal", "loss.focal.gamma": 3.0}).of_pixels.keywords["gamma"] == 3
     dice = built({"loss.name": "dice", "loss.region_weight": 0.5, "loss.logit_variation": 4.0})
-    assert dice.of_pixels is losses.cross_entropy
-    assert dice.of_regions is region_losses.dice
+    assert dice.of_pixels is pixels.cross_entropy
+    assert dice.of_regions is regions.dice
     assert (dice.region_weight, dice.variation.sigma) == (0.5, 4.0)
     rarity = class_prior.rarity(dataset.splits["train"].class_pixels.sum(0))
     np.testing.assert_allclose(dice.variation.scale, rarity, rtol=1e-6)
@@ -153,7 +148,7 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
 )
 def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, message):
     with pytest.raises(UserError, match=message):
-        experiment.build(changed(config, {key: value}), dataset)
+        build.build(changed(config, {key: value}), dataset)
 
 
 @pytest.mark.parametrize(
@@ -169,4 +164,4 @@ def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, messag
 )
 def test_batches_that_cannot_be_made_are_refused(config, dataset, key, value, message):
     with pytest.raises(UserError, match=message):
-        experiment.train_batches(changed(config, {key: value}), dataset)
+        build.train_batches(changed(config, {key: value}), dataset)

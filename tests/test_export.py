@@ -11,10 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from dropclass_jax import export, inference, trained
+from dropclass_jax import export
 from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation import inference
+from dropclass_jax.evaluation.inference import Views
 from dropclass_jax.export import Sizes
-from dropclass_jax.inference import Views
+from dropclass_jax.runs import trained
 
 ANY = Sizes()
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import guard, state, train
-from dropclass_jax.command import load_config
+from dropclass_jax import train
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
+from dropclass_jax.training import guard, state
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import hard_examples, losses
+from dropclass_jax.losses import hard_examples, pixels
 
 ohem = jax.jit(hard_examples.ohem, static_argnames="threshold")
 focal = jax.jit(hard_examples.focal, static_argnames="gamma")
@@ -84,12 +84,12 @@ class TestOhem:
             np.testing.assert_allclose(total, expected, rtol=1e-13)
             np.testing.assert_allclose(weight, expected_weight, rtol=1e-13)
             if min_kept == 1:
-                every = losses.cross_entropy(logits, labels, class_weights=class_weights)
+                every = pixels.cross_entropy(logits, labels, class_weights=class_weights)
                 np.testing.assert_allclose((total, weight), every, rtol=1e-12)
 
     def test_easy_pixels_have_no_gradient(self):
         logits, labels = pixels_of([0.9, 0.3, 0.8, 0.1])
-        gradient = jax.grad(lambda x: losses.mean(ohem(x, labels)))(logits)
+        gradient = jax.grad(lambda x: pixels.mean(ohem(x, labels)))(logits)
         # That of the cross-entropy's mean over the two hard ones: (p - 1) / 2.
         np.testing.assert_allclose(gradient[0, 0, :, 0], [0, -0.35, 0, -0.45], atol=1e-6)
 
@@ -99,7 +99,7 @@ class TestOhem:
 
     def test_nothing_labelled_is_finite(self, logits):
         labels = jnp.full((3, 6, 5), 255, jnp.uint8)
-        value, gradient = jax.value_and_grad(lambda x: losses.mean(ohem(x, labels, min_kept=1.0)))(
+        value, gradient = jax.value_and_grad(lambda x: pixels.mean(ohem(x, labels, min_kept=1.0)))(
             logits
         )
         assert value == 0
@@ -126,7 +126,7 @@ class TestFocal:
     @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
     def test_certain_pixels_and_none_at_all_are_finite(self, gamma):
         logits = jnp.array([[[[1e3, 0.0], [0.0, 1e3]]]])
-        gradient = jax.grad(lambda x, y: losses.mean(focal(x, y, gamma=gamma)))
+        gradient = jax.grad(lambda x, y: pixels.mean(focal(x, y, gamma=gamma)))
         np.testing.assert_allclose(
             gradient(logits, jnp.zeros((1, 1, 2), jnp.uint8)), [[[[0, 0], [-0.5, 0.5]]]]
         )

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import inference
 from dropclass_jax.errors import UserError
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.evaluation import inference
+from dropclass_jax.ops.resize import resize_bilinear
 
 K = 4
 SIZE = (22, 37)  # no multiple of the network's stride

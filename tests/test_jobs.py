@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from dropclass_jax import jobs
 from dropclass_jax.errors import UserError
+from dropclass_jax.sweeps import jobs
 
 
 class Log:

@@ -9,7 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import objective, parallel, state, step
+from dropclass_jax import objective
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import state, step
 
 K, B, H, W = 4, 16, 8, 12
 WEIGHTS = np.array([1.0, 2.0, 0.5, 3.0])
@@ -81,12 +83,12 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
             return step.update(
                 current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
                 model=model, optimizer=optimizer, variation_key=key, accumulate_steps=2,
-                axis_name=parallel.AXIS, **settings,
+                axis_name=pmap.AXIS, **settings,
             )  # fmt: skip
 
         start = state.from_variables(variables, optimizer)
-        sharded = parallel.shard({**batch, "keep": keep})
-        eight = parallel.pmap_step(update).lower(start, sharded).compile(compiler_options=QUICKLY)
+        sharded = pmap.shard({**batch, "keep": keep})
+        eight = pmap.pmap_step(update).lower(start, sharded).compile(compiler_options=QUICKLY)
         after, scalars = eight(jax.tree.map(jnp.copy, start), sharded)
         np.testing.assert_allclose(scalars["loss"], expected, rtol=1e-12)
         compare = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13)

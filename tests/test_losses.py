@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import losses, objective
+from dropclass_jax import objective
+from dropclass_jax.losses import pixels
 
 K = 4
 
@@ -29,7 +30,7 @@ def labels():
 
 @pytest.mark.parametrize("class_weights", [None, [1.0, 0.5, 2.0, 3.0]])
 def test_cross_entropy_is_the_weighted_mean(logits, labels, class_weights):
-    total, weight = losses.cross_entropy(
+    total, weight = pixels.cross_entropy(
         logits, labels, class_weights=None if class_weights is None else jnp.array(class_weights)
     )
     kept = np.asarray(labels) != 255
@@ -43,20 +44,20 @@ def test_cross_entropy_is_the_weighted_mean(logits, labels, class_weights):
 def test_cross_entropy_upsamples_with_half_pixel_centres():
     """From 1x2 to 1x4: the outer pixels repeat the ends, the inner ones lie a quarter in."""
     logits = jnp.array([[[[0.0, 0.0], [4.0, 0.0]]]])  # class 0's logit goes from 0 to 4
-    total, _ = losses.cross_entropy(logits, jnp.zeros((1, 1, 4), jnp.uint8))
+    total, _ = pixels.cross_entropy(logits, jnp.zeros((1, 1, 4), jnp.uint8))
     expected = np.log1p(np.exp(-np.array([0.0, 1.0, 3.0, 4.0]))).sum()
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
 def test_suppression_covers_every_position(logits):
     probability = np.exp(-nll(logits))
-    total, positions = losses.suppression(logits, jnp.array([1, 1, 0, 1.0]))
+    total, positions = pixels.suppression(logits, jnp.array([1, 1, 0, 1.0]))
     np.testing.assert_allclose(total / positions, probability[..., 2].mean(), rtol=1e-6)
     by_example = jnp.array([[1, 1, 1, 1], [0, 1, 1, 1.0]])
-    total, positions = losses.suppression(logits, by_example)
+    total, positions = pixels.suppression(logits, by_example)
     np.testing.assert_allclose(total, probability[1, ..., 0].sum(), rtol=1e-6)
     assert positions == 2 * 3 * 5
-    assert losses.suppression(logits, jnp.ones(K))[0] == 0
+    assert pixels.suppression(logits, jnp.ones(K))[0] == 0
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
@@ -76,10 +77,10 @@ def test_total_weighs_the_terms(logits, labels):
     keep = jnp.array([1, 1, 0, 1.0])
     outputs = {"logits": logits, "logits_drop": logits[..., ::-1]}
     terms = objective.loss_terms(outputs, labels, keep)
-    plain = losses.mean(losses.cross_entropy(logits, labels))
+    plain = pixels.mean(pixels.cross_entropy(logits, labels))
     masked = objective.mask_dropped(labels, keep)
-    drop = losses.mean(losses.cross_entropy(logits[..., ::-1], masked))
-    suppression = losses.mean(losses.suppression(logits[..., ::-1], keep))
+    drop = pixels.mean(pixels.cross_entropy(logits[..., ::-1], masked))
+    suppression = pixels.mean(pixels.suppression(logits[..., ::-1], keep))
     got = objective.total(terms, lambda_=0.25, alpha=3.0)
     np.testing.assert_allclose(got, 0.25 * plain + 0.75 * drop + 3 * suppression, rtol=1e-6)
     # Plain training is the same path without the other terms.
@@ -88,7 +89,7 @@ def test_total_weighs_the_terms(logits, labels):
     # An auxiliary classifier adds its own, of the labels as they are, to either.
     outputs["logits_auxiliary"] = -logits[:, ::2]
     more = objective.loss_terms(outputs, labels, keep)
-    auxiliary = losses.mean(losses.cross_entropy(-logits[:, ::2], labels))
+    auxiliary = pixels.mean(pixels.cross_entropy(-logits[:, ::2], labels))
     np.testing.assert_allclose(
         objective.total(more, 0.25, 3.0, auxiliary=0.4), got + 0.4 * auxiliary, rtol=1e-6
     )
@@ -110,5 +111,5 @@ def test_nothing_to_learn_from_is_finite(logits, value):
 
 
 def test_bfloat16_logits_are_summed_in_float32(logits, labels):
-    total, weight = losses.cross_entropy(logits.astype(jnp.bfloat16), labels)
+    total, weight = pixels.cross_entropy(logits.astype(jnp.bfloat16), labels)
     assert total.dtype == weight.dtype == jnp.float32

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import reference
 
-from dropclass_jax import metrics
+from dropclass_jax.evaluation import metrics
 
 
 def test_scores_of_a_matrix_by_hand():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import reference
 
-from dropclass_jax import inference, models
+from dropclass_jax import models
 from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation import inference
 from dropclass_jax.models import heads, mobilenet_v3, pretrained, resnet
 from dropclass_jax.models.segmenter import Segmenter
 

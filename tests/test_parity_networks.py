@@ -14,7 +14,7 @@ import reference
 
 from dropclass_jax import models
 from dropclass_jax.models import pretrained
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.ops.resize import resize_bilinear
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 # Compilation is most of the cost; the arithmetic is the same without LLVM's optimisation.

@@ -10,9 +10,10 @@ import pytest
 import reference
 from flax import traverse_util
 
-from dropclass_jax import models, optimizers, schedules, state, step
+from dropclass_jax import models, schedules
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.torch_names import torch_keys
+from dropclass_jax.training import optimizers, state, step
 
 # (losses of each step, eval logits, norms of the state), as the fixtures' README recommends.
 TOLERANCE = {

@@ -16,11 +16,15 @@ import pytest
 import tiny
 from PIL import Image
 
-from dropclass_jax import inference, predict, step, submission, trained
-from dropclass_jax.data import codec, frames, images, video
+from dropclass_jax import predict
+from dropclass_jax.data import codec, images
 from dropclass_jax.data.info import CITYSCAPES, VOC, DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.inference import Views
+from dropclass_jax.evaluation import inference
+from dropclass_jax.evaluation.inference import Views
+from dropclass_jax.prediction import frames, submission, video
+from dropclass_jax.runs import trained
+from dropclass_jax.training import step
 
 INFO = tiny.INFO
 COLORS = INFO.colors

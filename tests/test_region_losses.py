@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import region_losses
+from dropclass_jax.losses import regions
 
-LOSSES = {"dice": jax.jit(region_losses.dice), "lovasz": jax.jit(region_losses.lovasz)}
+LOSSES = {"dice": jax.jit(regions.dice), "lovasz": jax.jit(regions.lovasz)}
 K = 4
 BOTH = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
@@ -75,7 +75,7 @@ def test_by_definition_with_its_gradient(loss, logits, labels):
     definition = dice if loss is LOSSES["dice"] else lovasz
     with jax.enable_x64(True):
         value, gradient = jax.jit(
-            jax.value_and_grad(lambda x: region_losses.mean(loss(x, jnp.asarray(labels))))
+            jax.value_and_grad(lambda x: regions.mean(loss(x, jnp.asarray(labels))))
         )(logits)
         gradient = np.asarray(gradient)
     np.testing.assert_allclose(value, definition(logits, labels), rtol=1e-12)
@@ -98,18 +98,18 @@ def test_certain_answers_lose_what_they_miss():
     labels = jnp.array([[[0, 0, 1, 1]]], jnp.uint8)
     one_wrong = certain(jnp.array([[[0, 0, 0, 1]]]))
     # Dice 4/5 and 2/3, IoU 2/3 and 1/2.
-    got = region_losses.mean(LOSSES["dice"](one_wrong, labels))
+    got = regions.mean(LOSSES["dice"](one_wrong, labels))
     np.testing.assert_allclose(got, 1 - (4 / 5 + 2 / 3) / 2, rtol=1e-6)
-    got = region_losses.mean(LOSSES["lovasz"](one_wrong, labels))
+    got = regions.mean(LOSSES["lovasz"](one_wrong, labels))
     np.testing.assert_allclose(got, 1 - (2 / 3 + 1 / 2) / 2, rtol=1e-6)
     for loss in LOSSES.values():
-        assert region_losses.mean(loss(certain(labels), labels)) == 0
-        assert region_losses.mean(loss(certain(jnp.full_like(labels, 2)), labels)) == 1
+        assert regions.mean(loss(certain(labels), labels)) == 0
+        assert regions.mean(loss(certain(jnp.full_like(labels, 2)), labels)) == 1
 
 
 def test_lovasz_at_certain_answers_is_the_jaccard_loss_of_any_of_them():
     of_class = np.array([True, True, True, False, False])
-    extension = jax.jit(region_losses._lovasz_extension)
+    extension = jax.jit(regions._lovasz_extension)
     for wrong in (set(c) for n in range(6) for c in combinations(range(5), n)):
         wrong = np.array([i in wrong for i in range(5)])
         got = extension(wrong[None].astype(np.float32), of_class[None], np.ones((1, 5), bool))
@@ -142,6 +142,6 @@ def test_logits_are_upsampled():
 @BOTH
 def test_nothing_labelled_is_finite_and_still(loss, logits):
     labels = jnp.full((3, 4, 5), 255, jnp.uint8)
-    value, gradient = jax.value_and_grad(lambda x: region_losses.mean(loss(x, labels)))(logits)
+    value, gradient = jax.value_and_grad(lambda x: regions.mean(loss(x, labels)))(logits)
     assert value == 0
     assert not gradient.any()

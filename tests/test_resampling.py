@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dropclass_jax import intervals, metrics, resampling
+from dropclass_jax.comparison import bootstrap, intervals
+from dropclass_jax.evaluation import metrics
 
 
 def counts_of(quality, seed=0, images=40, classes=4):
@@ -25,7 +26,7 @@ def test_scores_are_those_of_the_confusion_matrix():
     confusion = np.array([[5, 2, 0, 0], [1, 7, 0, 0], [0, 0, 0, 0], [3, 0, 0, 0]])
     totals = np.stack([np.diag(confusion), confusion.sum(1), confusion.sum(0)], -1)
     groups = {"first": np.array([True, True, False, False]), "third": np.arange(4) == 2}
-    ours = resampling.scores(totals, groups)
+    ours = bootstrap.scores(totals, groups)
     theirs = metrics.scores(confusion)
     np.testing.assert_array_equal(ours[3:], theirs["iou"])
     assert ours[0] == theirs["mean_iou"]
@@ -35,7 +36,7 @@ def test_scores_are_those_of_the_confusion_matrix():
 
 def test_a_run_equals_itself_exactly():
     a = counts_of([0.7])
-    found = resampling.compare(a, a, {})
+    found = bootstrap.compare(a, a, {})
     for value in (found.low, found.high, found.b - found.a, found.of_images):
         np.testing.assert_array_equal(value, np.zeros(5))
     np.testing.assert_array_equal(found.p, np.ones(5))
@@ -45,7 +46,7 @@ def test_the_same_lead_on_every_image_is_known_exactly():
     """Every image holds as much of each class, so that no draw of them changes the difference."""
     a = np.tile(np.array([[50, 100, 100], [60, 100, 100]]), (1, 30, 1, 1))
     b = a + np.array([10, 0, 0])
-    found = resampling.compare(a, b, {})
+    found = bootstrap.compare(a, b, {})
     lead = np.array([60 / 140 - 50 / 150, 70 / 130 - 60 / 140])
     for value in (found.low, found.high, found.b - found.a):
         np.testing.assert_allclose(value, [lead.mean(), *lead], rtol=1e-12)
@@ -54,8 +55,8 @@ def test_the_same_lead_on_every_image_is_known_exactly():
 
 def test_pairing_cancels_what_is_hard_for_both():
     a, b = counts_of([0.6, 0.65])[:, None]
-    paired = resampling.compare(a, b, {})
-    separate = resampling.compare(a, b[:, np.random.default_rng(0).permutation(40)], {})
+    paired = bootstrap.compare(a, b, {})
+    separate = bootstrap.compare(a, b[:, np.random.default_rng(0).permutation(40)], {})
     np.testing.assert_allclose(separate.a, paired.a, rtol=1e-12)
     np.testing.assert_allclose(separate.b, paired.b, rtol=1e-12)
     assert (paired.high - paired.low < (separate.high - separate.low) / 2).all()
@@ -70,7 +71,7 @@ def test_seeds_enter_by_welch_s_interval():
         np.stack([np.tile([[hits, 2000, x]], (50, 1, 1)) for x in side])
         for hits, side in zip((900, 1000), predicted, strict=True)
     )
-    found = resampling.compare(a, b, {}, resamples=100_000)
+    found = bootstrap.compare(a, b, {}, resamples=100_000)
     iou = [900 / (1100 + x) for x in predicted[0]], [1000 / (1000 + x) for x in predicted[1]]
     expected = stats.ttest_ind(iou[1], iou[0], equal_var=False)
     interval = expected.confidence_interval(0.95)
@@ -89,11 +90,11 @@ def test_seeds_enter_by_welch_s_interval():
 def test_a_single_run_borrows_the_other_side_s_spread():
     several = counts_of([0.6, 0.7, 0.8])
     one = counts_of([0.7])
-    found = resampling.compare(several, one, {})
-    alone = resampling.compare(several[:1], one, {})
+    found = bootstrap.compare(several, one, {})
+    alone = bootstrap.compare(several[:1], one, {})
     assert (found.high - found.low > 5 * (alone.high - alone.low)).all()
     assert np.isnan(alone.of_seeds).all()
-    spread = np.std(resampling.scores(several.sum(1), {}), axis=0, ddof=1)
+    spread = np.std(bootstrap.scores(several.sum(1), {}), axis=0, ddof=1)
     np.testing.assert_allclose(found.of_seeds, spread * np.sqrt(1 / 3 + 1), rtol=1e-9)
 
 
@@ -102,7 +103,7 @@ def test_a_class_that_a_side_does_not_have():
     a[:, :, 1] = b[:, :, 1] = 0
     b[:, 0, 1, 2] = 3  # predicted in one image, labelled in none
     a[:, :, 2] = b[:, :, 2] = 0
-    found = resampling.compare(a, b, {"gone": np.arange(4) == 2})
+    found = bootstrap.compare(a, b, {"gone": np.arange(4) == 2})
     assert np.isnan([found.low[m] for m in (1, 3, 4)]).all()
     assert np.isnan([found.p[m] for m in (1, 3, 4)]).all()
     assert not np.isnan([found.low[m] for m in (0, 2, 5)]).any()
@@ -111,10 +112,10 @@ def test_a_class_that_a_side_does_not_have():
 def test_two_heads_of_the_same_runs_are_paired_by_run():
     a = counts_of([0.5, 0.6, 0.7])
     b = a + [[[[2, 0, 0]]]] * (a[..., 1:2] > 50)  # a little more, in every run
-    paired = resampling.compare(a, b, {}, same_runs=True)
+    paired = bootstrap.compare(a, b, {}, same_runs=True)
     assert (paired.low > 0).all()
-    assert (resampling.compare(a, b, {}).low < 0).all()
-    each = resampling.scores(b.sum(1), {}) - resampling.scores(a.sum(1), {})
+    assert (bootstrap.compare(a, b, {}).low < 0).all()
+    each = bootstrap.scores(b.sum(1), {}) - bootstrap.scores(a.sum(1), {})
     np.testing.assert_allclose(paired.of_seeds, stats.sem(each), rtol=1e-9)
 
 
@@ -122,9 +123,9 @@ def test_many_classes_are_called_by_what_is_known_of_all():
     """Three of four by their rank, though only one would count by itself after Bonferroni."""
     p = np.array([0.03, np.nan, 0.001, 0.02, 0.9])
     np.testing.assert_allclose(
-        resampling.discoveries(p), [0.04, np.nan, 0.004, 0.04, 0.9], rtol=1e-9
+        bootstrap.discoveries(p), [0.04, np.nan, 0.004, 0.04, 0.9], rtol=1e-9
     )
-    assert np.isnan(resampling.discoveries(np.array([np.nan]))).all()
+    assert np.isnan(bootstrap.discoveries(np.array([np.nan]))).all()
 
 
 @pytest.mark.slow
@@ -136,6 +137,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(runs, spread):
     for _ in range(trials):
         quality = rng.normal(0.6, spread, sum(runs))
         drawn = counts_of(quality, seed=rng.integers(1e9))
-        found = resampling.compare(drawn[: runs[0]], drawn[runs[0] :], {}, resamples=500)
+        found = bootstrap.compare(drawn[: runs[0]], drawn[runs[0] :], {}, resamples=500)
         held += found.low[0] <= 0 <= found.high[0]
     assert held / trials >= 0.92

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax.models.resize import resize_axis, resize_bilinear, resize_matrix
+from dropclass_jax.ops.resize import resize_axis, resize_bilinear, resize_matrix
 
 
 @pytest.mark.parametrize(

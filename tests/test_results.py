@@ -7,8 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from dropclass_jax import inference, results
-from dropclass_jax.command import load_config
+from dropclass_jax.cli.app import load_config
+from dropclass_jax.evaluation import inference
+from dropclass_jax.runs import results
 
 CLASSES = ("road", "car", "sign", "ghost")
 PIXELS = np.array([900, 95, 5, 0])

@@ -8,11 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import losses, models, objective, optimizers, parallel, paths, state, step
+from dropclass_jax import models, objective
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import hrnet, mobilenet_v3, resnet
+from dropclass_jax.losses import pixels
+from dropclass_jax.models import hrnet, mobilenet_v3, patterns, resnet
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import optimizers, state, step
 
 K, B, H, W = 5, 8, 16, 24
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
@@ -105,10 +108,10 @@ class TestAccumulation:
             before = start(model)
             one = jit(one_update(model, keep, **settings))(before, images, labels)
 
-            model = tiny(K, auxiliary=0, axis_name=parallel.AXIS)
-            update = one_update(model, keep, **settings, axis_name=parallel.AXIS)
-            eight = parallel.pmap_step(lambda state, b: update(state, b["images"], b["labels"]))
-            sharded = parallel.shard({"images": images, "labels": labels})
+            model = tiny(K, auxiliary=0, axis_name=pmap.AXIS)
+            update = one_update(model, keep, **settings, axis_name=pmap.AXIS)
+            eight = pmap.pmap_step(lambda state, b: update(state, b["images"], b["labels"]))
+            sharded = pmap.shard({"images": images, "labels": labels})
             assert_same(eight(jax.tree.map(jnp.copy, before), sharded), one)
 
     def test_statistics_are_updated_by_every_part(self, tiny, batch):
@@ -142,7 +145,7 @@ class TestAccumulation:
             assert found["drop"] < found["plain"]
             for name, weight in found.items():
                 np.testing.assert_allclose(weight, terms[name][1], rtol=1e-6)
-        assert losses.pixel_weights(labels).sum() == (np.asarray(labels) != 255).sum()
+        assert pixels.pixel_weights(labels).sum() == (np.asarray(labels) != 255).sum()
 
     def test_a_part_takes_less_memory(self, tiny, batch):
         images = np.repeat(np.repeat(batch[0], 4, axis=1), 4, axis=2)
@@ -291,7 +294,7 @@ class TestFrozen:
         frozen, free = create(freeze=("backbone/conv1*", "*/norm")), create()
         updates, _ = frozen.update(gradients, frozen.init(params), params)
         expected, _ = free.update(gradients, free.init(params), params)
-        held = paths.mask(params, ("backbone/conv1", "*/norm"))
+        held = patterns.mask(params, ("backbone/conv1", "*/norm"))
         assert 0 < sum(jax.tree.leaves(held)) < len(jax.tree.leaves(held))
         expected = jax.tree.map(lambda h, u: 0 * u if h else u, held, expected)
         assert_same(updates, expected)
@@ -304,10 +307,10 @@ class TestFrozen:
 
     def test_a_name_that_the_network_lacks_is_refused(self, tiny):
         params = start(tiny(K)).params
-        paths.check("optim.freeze", ("backbone", "*/norm*", "backbone/conv?"), params)
+        patterns.check("optim.freeze", ("backbone", "*/norm*", "backbone/conv?"), params)
         message = r"config.optim.freeze .* no 'backbone/conv3'; did you mean backbone/conv"
         with pytest.raises(UserError, match=message):
-            paths.check("optim.freeze", ("backbone", "backbone/conv3"), params)
+            patterns.check("optim.freeze", ("backbone", "backbone/conv3"), params)
 
 
 class TestAverage:

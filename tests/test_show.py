@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from dropclass_jax import data
-from dropclass_jax.data import pipeline, show, transforms
+from dropclass_jax.data import pipeline, transforms
 from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data_tools import show
 from dropclass_jax.errors import UserError
 
 CLASSES = [{"name": "sky", "color": (0, 0, 255)}, {"name": "road", "color": (255, 0, 0)}]

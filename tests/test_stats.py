@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from dropclass_jax import data
-from dropclass_jax.data import class_weights, stats
 from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data_tools import stats
 from dropclass_jax.errors import UserError
+from dropclass_jax.losses import class_weights
 
 INFO = DatasetInfo("toy", ("sky", "road", "sign", "ghost"), ((0, 0, 0),) * 4)
 

@@ -8,7 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import inference, metrics, parallel, schedules, state, step
+from dropclass_jax import schedules
+from dropclass_jax.evaluation import inference, metrics
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import state, step
 
 K, B, H, W = 5, 8, 16, 24
 ALPHA = 10.0
@@ -71,13 +74,13 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
         variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
         start = state.from_variables(variables, optimizer)
         one = jax.jit(one)
-        many, _ = bound_step(tiny(K, axis_name=parallel.AXIS), draw, parallel.AXIS, weights)
-        many = parallel.pmap_step(many)
+        many, _ = bound_step(tiny(K, axis_name=pmap.AXIS), draw, pmap.AXIS, weights)
+        many = pmap.pmap_step(many)
 
         expected, got = start, jax.tree.map(jnp.array, start)  # the step takes its state's memory
         for _ in range(2):
             expected, expected_scalars = one(expected, batch)
-            got, got_scalars = many(got, parallel.shard(batch))
+            got, got_scalars = many(got, pmap.shard(batch))
         for path, value in jax.tree.leaves_with_path(expected):
             ours = dict(jax.tree.leaves_with_path(got))[path]
             np.testing.assert_allclose(
@@ -89,19 +92,19 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
 
 
 def test_counts_of_eight_devices_equal_one(tiny, batch):
-    model, sharded = tiny(K), tiny(K, axis_name=parallel.AXIS)
+    model, sharded = tiny(K), tiny(K, axis_name=pmap.AXIS)
     variables = model.init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     batch["distance"] = np.arange(1, B + 1, dtype=np.int32)
     views = inference.Views(window=(12, 16), stride=(4, 8), flip=True)
     evaluate = partial(step.eval_step, num_classes=K, views=views, **IMAGES)
     one, examples = jax.jit(partial(evaluate, model=model))(variables, batch)
-    many = parallel.pmap_eval(partial(evaluate, model=sharded, axis_name=parallel.AXIS))
-    totals, sharded_examples = many(variables, parallel.shard(batch))
+    many = pmap.pmap_eval(partial(evaluate, model=sharded, axis_name=pmap.AXIS))
+    totals, sharded_examples = many(variables, pmap.shard(batch))
     for head in ("plain", "drop"):
         for name, value in one[head].items():
             np.testing.assert_array_equal(totals[head][name], value, err_msg=name)
         for name, value in examples[head].items():
-            np.testing.assert_array_equal(parallel.unshard(sharded_examples[head][name]), value)
+            np.testing.assert_array_equal(pmap.unshard(sharded_examples[head][name]), value)
         confusion, counts = one[head]["confusion"], np.asarray(examples[head]["counts"])
         assert confusion.sum() == (batch["label"] != 255).sum()
         np.testing.assert_array_equal(counts.sum(axis=0), metrics.class_counts(confusion))

@@ -7,9 +7,10 @@ from absl import flags
 from ml_collections import config_flags
 from test_configs import facts_only
 
-from dropclass_jax import experiment, sweep
-from dropclass_jax.command import load_config
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
+from dropclass_jax.sweeps import plan
 
 # ml_collections loads config files in a way that Python has given up.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -30,14 +31,14 @@ def parsed(arguments):
 def test_every_arm_builds(path, spec, named_tiny, tmp_path):
     """And the arguments that a run is started with say the same config."""
     base = load_config(spec)
-    arms = sweep.load(str(path), base)
+    arms = plan.load(str(path), base)
     assert arms.question.endswith("?")
-    runs = sweep.plan(arms, base, tmp_path, seeds=(0, 1))
+    runs = plan.plan(arms, base, tmp_path, seeds=(0, 1))
     assert len(runs) == 2 * len(arms.arms)
     assert len({str(run.config) for run in runs}) == len(runs)  # no arm is there twice
     for run in runs[: len(arms.arms)]:
-        experiment.build(run.config, facts_only(run.config.data.name))
-        assert parsed(sweep.arguments(spec, run)).to_dict() == run.config.to_dict()
+        build.build(run.config, facts_only(run.config.data.name))
+        assert parsed(plan.arguments(spec, run)).to_dict() == run.config.to_dict()
 
 
 def write(folder, arms):
@@ -48,7 +49,7 @@ def write(folder, arms):
 
 def planned(folder, arms, seeds=(0,)):
     base = load_config("configs/streets.py")
-    return sweep.plan(sweep.load(write(folder, arms), base), base, folder, seeds)
+    return plan.plan(plan.load(write(folder, arms), base), base, folder, seeds)
 
 
 def test_runs_come_in_the_order_of_their_needs(tmp_path):
@@ -85,14 +86,14 @@ def test_a_mistake_in_a_sweep_names_the_arm(arms, message, tmp_path):
 def test_what_is_no_sweep_is_refused(tmp_path):
     config = load_config("configs/streets.py")
     with pytest.raises(UserError, match=r"nowhere\.py does not exist"):
-        sweep.load(str(tmp_path / "nowhere.py"), config)
+        plan.load(str(tmp_path / "nowhere.py"), config)
     with pytest.raises(UserError, match=r"camvid\.py has no get_arms"):
-        sweep.load("configs/camvid.py", config)
-    arms = sweep.load(write(tmp_path, {"plain": {}, "drop": {}}), config)
+        plan.load("configs/camvid.py", config)
+    arms = plan.load(write(tmp_path, {"plain": {}, "drop": {}}), config)
     assert arms.question == "Why so?"
-    assert list(sweep.choose(arms, ["drop"]).arms) == ["drop"]
+    assert list(plan.choose(arms, ["drop"]).arms) == ["drop"]
     with pytest.raises(UserError, match=r"no arm 'dorp'; did you mean drop\?"):
-        sweep.choose(arms, ["dorp"])
+        plan.choose(arms, ["dorp"])
 
 
 def test_values_are_looked_at_before_the_first_run(tmp_path, named_tiny):
@@ -101,7 +102,7 @@ def test_values_are_looked_at_before_the_first_run(tmp_path, named_tiny):
     base.data.prepared_dir = str(tmp_path)
     base.data.options.update(train=2, val=1, val_out=1)
     path = write(tmp_path, {"good": {}, "bad": {"loss.class_weights": "dataset"}})
-    runs = sweep.plan(sweep.load(path, base), base, tmp_path, (0,))
+    runs = plan.plan(plan.load(path, base), base, tmp_path, (0,))
     with pytest.raises(UserError, match=r"^arm 'bad': .*no customary class weights"):
-        sweep.check(runs)
-    sweep.check(runs[:1])
+        plan.check(runs)
+    plan.check(runs[:1])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from report_fixture import entry_of
 
-from dropclass_jax.reporting import summary, table
+from dropclass_jax.evaluation import summary
+from dropclass_jax.reporting import table
 
 # Rows are labels. `ghost` is neither labelled nor predicted; `rare` is never predicted; `phantom`
 # is predicted but never the label.

@@ -14,10 +14,12 @@ import orbax.checkpoint as ocp
 import pytest
 import soak
 
-from dropclass_jax import checkpoint, evaluate, experiment, rundir, train, trained
-from dropclass_jax.command import load_config
+from dropclass_jax import evaluate, train
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import build
+from dropclass_jax.runs import checkpoint, rundir, trained
 
 
 @pytest.fixture(scope="session")
@@ -264,10 +266,10 @@ def test_keys_that_came_later_have_their_defaults(config, tmp_path):
     old = config.copy_and_resolve_references()
     del old.optim["ema"], old["accumulate_steps"]
     rundir.claim(tmp_path, old, "data")
-    assert rundir.read_config(tmp_path) == experiment.from_json(experiment.to_json(config))
+    assert rundir.read_config(tmp_path) == build.from_json(build.to_json(config))
     rundir.claim(tmp_path, config, "data")
     config.optim.ema = 0.9
-    (tmp_path / "config.json").write_text(experiment.to_json(old))
+    (tmp_path / "config.json").write_text(build.to_json(old))
     with pytest.raises(UserError, match=r"optim\.ema was 0\.0, is 0\.9"):
         rundir.claim(tmp_path, config, "data")
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax import losses
-from dropclass_jax.models.resize import resize_bilinear
-from dropclass_jax.upsampled import sum_over_pixels
+from dropclass_jax.losses import pixels
+from dropclass_jax.losses.upsampled import sum_over_pixels
+from dropclass_jax.ops.resize import resize_bilinear
 
 K = 5
 
@@ -22,15 +22,15 @@ def plain_sum(logits, labels, class_weights):
     return -jnp.sum(picked * weights)
 
 
-def example(size, pixels, seed=0):
+def example(size, full, seed=0):
     random = np.random.default_rng(seed)
     logits = jnp.asarray(3 * random.normal(size=(2, *size, K)))
-    labels = random.integers(0, K + 1, (2, *pixels))
+    labels = random.integers(0, K + 1, (2, *full))
     return logits, jnp.asarray(np.where(labels == K, 255, labels), jnp.uint8)
 
 
 @pytest.mark.parametrize(
-    ("size", "pixels"),
+    ("size", "full"),
     [
         ((4, 6), (16, 24)),  # a whole factor
         ((5, 4), (17, 13)),  # none, and 17 rows are no multiple of a block's
@@ -40,15 +40,15 @@ def example(size, pixels, seed=0):
     ],
 )
 @pytest.mark.parametrize("rows", [1, 3, 100])
-def test_blocks_are_the_plain_formula_in_float64(size, pixels, rows):
+def test_blocks_are_the_plain_formula_in_float64(size, full, rows):
     with jax.enable_x64(True):
-        logits, labels = example(size, pixels)
+        logits, labels = example(size, full)
         weights = jnp.asarray([1.0, 0.5, 2.0, 3.0, 0.1])
-        block = rows * 2 * pixels[1] * K * 8
+        block = rows * 2 * full[1] * K * 8
 
         def in_blocks(logits):
             total = sum_over_pixels(
-                lambda x, y, w: losses.nll_sum(x, y, w, ignore_label=255),
+                lambda x, y, w: pixels.nll_sum(x, y, w, ignore_label=255),
                 *(logits, labels, weights),
                 ignore_label=255,
                 block_bytes=block,
@@ -64,11 +64,11 @@ def test_blocks_are_the_plain_formula_in_float64(size, pixels, rows):
 
 def test_the_cross_entropy_has_it(monkeypatch):
     """Whatever the blocks are, ``losses.cross_entropy`` is the plain formula."""
-    monkeypatch.setattr("dropclass_jax.upsampled.BLOCK_BYTES", {"cpu": 1})
+    monkeypatch.setattr("dropclass_jax.losses.upsampled.BLOCK_BYTES", {"cpu": 1})
     with jax.enable_x64(True):
         logits, labels = example((4, 6), (16, 24), seed=1)
         weights = jnp.asarray([1.0, 0.5, 2.0, 3.0, 0.1])
-        total, _ = losses.cross_entropy(logits, labels, class_weights=weights)
+        total, _ = pixels.cross_entropy(logits, labels, class_weights=weights)
         np.testing.assert_allclose(total, plain_sum(logits, labels, weights), rtol=1e-13)
 
 
@@ -86,7 +86,7 @@ def test_the_upsampled_logits_never_exist():
 
     def in_blocks(logits):
         return sum_over_pixels(
-            lambda x, y: losses.nll_sum(x, y, None, ignore_label=255),
+            lambda x, y: pixels.nll_sum(x, y, None, ignore_label=255),
             logits,
             labels,
             ignore_label=255,

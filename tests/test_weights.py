@@ -14,19 +14,20 @@ import reference
 import safetensors.flax
 from flax import traverse_util
 
-from dropclass_jax import checkpoint, convert, models, train, weights
-from dropclass_jax.command import load_config
+from dropclass_jax import convert, models, train
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained
+from dropclass_jax.models import pretrained, weight_files
+from dropclass_jax.runs import checkpoint
 
 ARRAYS = {"conv1.weight": np.arange(24.0, dtype=np.float32).reshape(2, 3, 2, 2), "n": np.int64(3)}
 
 
-@pytest.mark.parametrize("suffix", weights.OUR_SUFFIXES)
+@pytest.mark.parametrize("suffix", weight_files.OUR_SUFFIXES)
 def test_what_is_written_is_read(tmp_path, suffix):
     path = tmp_path / f"file{suffix}"
-    weights.write(path, ARRAYS)
-    read = weights.read(path)
+    weight_files.write(path, ARRAYS)
+    read = weight_files.read(path)
     assert read.keys() == ARRAYS.keys()
     for key, array in ARRAYS.items():
         np.testing.assert_array_equal(read[key], array)
@@ -36,7 +37,7 @@ def test_what_is_written_is_read(tmp_path, suffix):
 def test_bfloat16_safetensors(tmp_path):
     values = jnp.asarray([1.5, -2.0, 3e38], jnp.bfloat16)
     safetensors.flax.save_file({"x": values}, tmp_path / "file.safetensors")
-    read = weights.read(tmp_path / "file.safetensors")["x"]
+    read = weight_files.read(tmp_path / "file.safetensors")["x"]
     np.testing.assert_array_equal(read.astype(np.float32), values.astype(np.float32))
 
 
@@ -58,7 +59,7 @@ def test_a_bad_file_is_one_line(tmp_path, name):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        weights.read(path)
+        weight_files.read(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -66,14 +67,14 @@ def test_a_bad_file_is_one_line(tmp_path, name):
 def test_pickled_objects_are_not_loaded(tmp_path):
     np.savez(tmp_path / "file.npz", x=np.array({"a": 1}, dtype=object))
     with pytest.raises(UserError, match="of plain arrays"):
-        weights.read(tmp_path / "file.npz")
+        weight_files.read(tmp_path / "file.npz")
 
 
 def test_without_torch_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
     (tmp_path / "file.pth").write_bytes(b"")
     with pytest.raises(UserError, match=r"pip install torch.*dropclass_jax\.convert"):
-        weights.read(tmp_path / "file.pth")
+        weight_files.read(tmp_path / "file.pth")
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
@@ -83,7 +84,7 @@ def test_torch_files(tmp_path, wrapper):
     tensors = {key: torch.as_tensor(array) for key, array in ARRAYS.items()}
     tensors["half"] = torch.tensor([1.5], dtype=torch.bfloat16)
     torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, path)
-    read = weights.read(path)
+    read = weight_files.read(path)
     assert read.keys() == tensors.keys()
     np.testing.assert_array_equal(read["conv1.weight"], ARRAYS["conv1.weight"])
     assert read["half"] == 1.5
@@ -94,20 +95,20 @@ def test_bad_torch_files(tmp_path):
     path = tmp_path / "file.pth"
     torch.save(torch.nn.Linear(2, 3), path)  # a whole module: code, not weights
     with pytest.raises(UserError, match="hold more than tensors"):
-        weights.read(path)
+        weight_files.read(path)
     torch.save([1, 2], path)
     with pytest.raises(UserError, match="hold no state dict"):
-        weights.read(path)
+        weight_files.read(path)
     path.write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"file\.pth"):
-        weights.read(path)
+        weight_files.read(path)
 
 
 def test_convert_and_load_again(tmp_path):
     """torchvision's names in, ours out, the same network from either."""
     source, target = tmp_path / "theirs.safetensors", tmp_path / "ours.npz"
     theirs = reference.weights(reference.load("deeplabv3_mobilenet_v3_large_aux_eval"))
-    weights.write(source, theirs)
+    weight_files.write(source, theirs)
     done = subprocess.run(
         [sys.executable, "-m", "dropclass_jax.convert", source, target,
          "--model=mobilenet_v3_large"],
@@ -118,7 +119,7 @@ def test_convert_and_load_again(tmp_path):
     model = models.create("mobilenet_v3_large", 21, auxiliary=True, dropclass=False)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     expected, _ = pretrained.load_state_dict(shapes, theirs)
-    loaded, report = pretrained.load_state_dict(shapes, weights.read(target))
+    loaded, report = pretrained.load_state_dict(shapes, weight_files.read(target))
     assert not report.missing
     assert not report.unused
     jax.tree.map(np.testing.assert_array_equal, loaded, expected)
@@ -152,7 +153,7 @@ def test_training_starts_from_a_run_s_weights(config, tmp_path, capsys):
     config.dropclass.enabled = False
     first, second = tmp_path / "first", tmp_path / "second"
     train.train(config, first)
-    start = weights.read(first)
+    start = weight_files.read(first)
 
     config.dropclass.enabled = True
     config.init.path = str(first)
@@ -162,7 +163,7 @@ def test_training_starts_from_a_run_s_weights(config, tmp_path, capsys):
     train.train(config, second)
     shown = capsys.readouterr().out
     assert f"{first}: 12 tensors loaded, in our own names; start afresh: refine (6)" in shown
-    after = weights.read(second)
+    after = weight_files.read(second)
     for name, leaf in traverse_util.flatten_dict(start, sep="/").items():
         if name.startswith("params"):
             np.testing.assert_allclose(after[name], leaf, atol=1e-8, err_msg=name)
@@ -173,7 +174,7 @@ def test_training_starts_from_a_run_s_weights(config, tmp_path, capsys):
 
 
 def test_wrong_weights_leave_no_run_behind(config, tmp_path):
-    weights.write(tmp_path / "other.npz", {"encoder.weight": np.ones((3, 2), np.float32)})
+    weight_files.write(tmp_path / "other.npz", {"encoder.weight": np.ones((3, 2), np.float32)})
     config.init.path = str(tmp_path / "other.npz")
     with pytest.raises(UserError, match="nothing of the model's backbone"):
         train.train(config, tmp_path / "run")

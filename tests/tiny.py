@@ -19,10 +19,13 @@ import flax.linen as nn
 import jax
 import optax
 
-from dropclass_jax import checkpoint, experiment, models, rundir, state
-from dropclass_jax.command import load_config
+from dropclass_jax import models
+from dropclass_jax.cli.app import load_config
 from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.experiment import build
 from dropclass_jax.models.layers import ConvNorm, Layers
+from dropclass_jax.runs import checkpoint, rundir
+from dropclass_jax.training import state
 
 
 class TinyBackbone(nn.Module):
@@ -94,7 +97,7 @@ def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     config = load_config("configs/streets.py:tiny")
     config.update_from_flattened_dict({"augment.crop": (32, 48), **settings})
     rundir.claim(workdir, config, "data", info)
-    network = experiment.model(config, info.num_classes)
+    network = build.model(config, info.num_classes)
     variables = state.init_variables(network, jax.random.key(3), (64, 64, 3))
     with checkpoint.manager(workdir) as checkpoints:
         checkpoint.save(checkpoints, state.from_variables(variables, optax.sgd(0.1)))

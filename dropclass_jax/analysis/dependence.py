@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropclass_jax import metrics
-from dropclass_jax.losses import IGNORE_LABEL
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.evaluation import metrics
+from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.resize import resize_bilinear
 
 
 def leave_one_out(num_classes: int) -> jax.Array:

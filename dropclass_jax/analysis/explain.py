@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax import step
 from dropclass_jax.analysis import taps
 from dropclass_jax.analysis.grad_cam import seg_grad_cam
-from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.models.segmenter import Segmenter
-from dropclass_jax.trained import Trained
+from dropclass_jax.ops.resize import resize_bilinear
+from dropclass_jax.runs.trained import Trained
+from dropclass_jax.training import step
 
 REGIONS = ("label", "predicted")
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.ops.resize import resize_bilinear
 
 Arrays = Mapping[str, jax.Array]
 

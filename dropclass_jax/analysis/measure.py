@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dropclass_jax import step
 from dropclass_jax.analysis import dependence
 from dropclass_jax.analysis.class_means import class_sums
 from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.models.segmenter import Segmenter
-from dropclass_jax.trained import Trained
+from dropclass_jax.runs.trained import Trained
+from dropclass_jax.training import step
 
 
 class Measured(NamedTuple):

@@ -12,7 +12,7 @@ from dropclass_jax.analysis import dependence, selection, similarity
 from dropclass_jax.analysis.explain import Explained
 from dropclass_jax.analysis.grad_cam import share_inside
 from dropclass_jax.analysis.measure import Measured
-from dropclass_jax.reporting import summary
+from dropclass_jax.evaluation import summary
 
 
 def classifier(weights: np.ndarray, pixels: Sequence[int]) -> dict[str, Any]:

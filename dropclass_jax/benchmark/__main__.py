@@ -20,7 +20,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from dropclass_jax import command, models, runlog
+from dropclass_jax import models
 from dropclass_jax.benchmark import (
     against_torch,
     cost,
@@ -35,8 +35,10 @@ from dropclass_jax.benchmark import (
 )
 from dropclass_jax.benchmark.case import DTYPES, Case
 from dropclass_jax.benchmark.section import Options, Skipped
+from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, nearest
-from dropclass_jax.rundir import finite
+from dropclass_jax.runs import records
+from dropclass_jax.runs.rundir import finite
 
 # In this order. Each has a TITLE, ``measure(case, options)`` and ``lines(results)``.
 SECTIONS = {
@@ -164,11 +166,11 @@ def main(argv: list[str]) -> int:
     repeats = min(given.repeats, 3) if given.quick else given.repeats
     options = Options(repeats, given.quick, compiled)
     content = {
-        "command": runlog.command(),
+        "command": records.command(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "device": runlog.device_name(),
-        "versions": {**runlog.versions(), **against_torch.versions()},
-        "revision": runlog.revision(),
+        "device": records.device_name(),
+        "versions": {**records.versions(), **against_torch.versions()},
+        "revision": records.revision(),
         "repeats": repeats,
         "sections": [],
     }
@@ -198,4 +200,4 @@ if __name__ == "__main__":
         "torch_compile", "auto", ["auto", "yes", "no"], "Try torch.compile; auto: on a GPU."
     )
     flags.DEFINE_string("out", None, "A JSON file for all of the numbers.")
-    command.run(main)
+    app.run(main)

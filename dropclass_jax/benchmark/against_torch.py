@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import inference, parallel, step
 from dropclass_jax.benchmark import resident, text, timing
 from dropclass_jax.benchmark.case import (
     IMAGE_MEAN,
@@ -31,6 +30,9 @@ from dropclass_jax.benchmark.case import (
 from dropclass_jax.benchmark.section import Options, Skipped
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.errors import first_line
+from dropclass_jax.evaluation import inference
+from dropclass_jax.parallel import pmap
+from dropclass_jax.training import step
 
 TITLE = "Against PyTorch"
 
@@ -143,7 +145,7 @@ def _our_peak(case: Case, variant: str, run: Run) -> int | None:
     """As ``torch_runs.peak_bytes`` measures it."""
     if jax.default_backend() == "cpu":
         return resident.peak_increase(lambda: run(1))
-    return parallel.peak_bytes(compiled_step(case, variant).step)
+    return pmap.peak_bytes(compiled_step(case, variant).step)
 
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:

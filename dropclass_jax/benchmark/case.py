@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dropclass_jax import models, optimizers, schedules, state, step
+from dropclass_jax import models, schedules
 from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
-from dropclass_jax.losses import IGNORE_LABEL
+from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.training import optimizers, state, step
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dropclass_jax import parallel
 from dropclass_jax.benchmark import aims, flops, text
 from dropclass_jax.benchmark.case import VARIANTS, Case, compiled_step
 from dropclass_jax.benchmark.places import by_place
 from dropclass_jax.benchmark.section import Options
+from dropclass_jax.parallel import pmap
 
 TITLE = "Cost of a training step, exact: work, temporary memory and memory traffic"
 
@@ -34,7 +34,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
             "products": flops.total(work for work in program.work if work.is_product),
             "xla_flops": program.step.cost_analysis()["flops"],
             "temporary_bytes": program.step.memory_analysis().temp_size_in_bytes,
-            "peak_bytes": parallel.peak_bytes(program.step),
+            "peak_bytes": pmap.peak_bytes(program.step),
             "moved_bytes": sum(kernel.bytes for kernel in program.kernels),
         }
     return {

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax import boundary, inference, step
 from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import (
     IMAGE_MEAN,
@@ -23,6 +22,8 @@ from dropclass_jax.benchmark.case import (
 )
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
+from dropclass_jax.evaluation import boundary, inference
+from dropclass_jax.training import step
 
 TITLE = "Evaluation"
 

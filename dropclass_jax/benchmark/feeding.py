@@ -18,9 +18,10 @@ from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import Case, compiled_step, new_state, random_batch
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
-from dropclass_jax.data import bench, pipeline
+from dropclass_jax.data import pipeline
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.source import PreparedSource
+from dropclass_jax.data_tools import bench
 
 TITLE = "Input pipeline against the step"
 

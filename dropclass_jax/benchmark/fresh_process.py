@@ -18,9 +18,10 @@ from typing import Any
 
 import jax
 
-from dropclass_jax import compilation, parallel
 from dropclass_jax.benchmark.case import Case, new_state, random_batch, train_step
 from dropclass_jax.benchmark.section import Skipped
+from dropclass_jax.cli import compilation
+from dropclass_jax.parallel import pmap
 
 COMMAND = (sys.executable, "-m", "dropclass_jax.benchmark.fresh_process")
 
@@ -63,9 +64,9 @@ def ask(
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the process does."""
     case = Case(**request["case"])
-    step = parallel.pmap_step(train_step(case, request["variant"], parallel.AXIS))
-    current = parallel.replicate(new_state(case, request["variant"]))
-    batch = parallel.shard(random_batch(case))
+    step = pmap.pmap_step(train_step(case, request["variant"], pmap.AXIS))
+    current = pmap.replicate(new_state(case, request["variant"]))
+    batch = pmap.shard(random_batch(case))
     start = time.perf_counter()
     compiled = step.lower(current, batch).compile()
     compiling = time.perf_counter() - start

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import objective, state
+from dropclass_jax import objective
 from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import VARIANTS, Case, network
 from dropclass_jax.benchmark.section import Options
+from dropclass_jax.training import state
 
 TITLE = "Memory kept for the backward pass (model.remat=none and blocks)"
 

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import checkpoint
 from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import Case, compiled_step, new_state, random_batch
 from dropclass_jax.benchmark.section import Options
+from dropclass_jax.runs import checkpoint
 
 TITLE = "Checkpoints"
 

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dropclass_jax import compilation
 from dropclass_jax.benchmark import fresh_process, text, timing
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Options
+from dropclass_jax.cli import compilation
 
 TITLE = "Start to first step, with DropClass"
 

@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dropclass_jax.data.builder import SegmentationBuilder
+from dropclass_jax.data.camvid import CamVid
+from dropclass_jax.data.cityscapes import Cityscapes
+from dropclass_jax.data.folder import Folder
+from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.source import PreparedSource
+from dropclass_jax.data.streets import Streets
+from dropclass_jax.data.voc import Voc
 from dropclass_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,11 +130,6 @@ def create_builder(
 ) -> SegmentationBuilder:
     """The builder of a data set, with its source listed and nothing prepared; as ``load``."""
     # TFDS is slow to import and only needed here.
-    from dropclass_jax.data.camvid import CamVid
-    from dropclass_jax.data.cityscapes import Cityscapes
-    from dropclass_jax.data.folder import Folder
-    from dropclass_jax.data.streets import Streets
-    from dropclass_jax.data.voc import Voc
 
     builders = {builder.name: builder for builder in (CamVid, Cityscapes, Folder, Streets, Voc)}
     _check_known("data set", [name], builders)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dropclass_jax import data
-from dropclass_jax.data.arguments import Parser
+from dropclass_jax.data_tools.arguments import Parser
 from dropclass_jax.errors import UserError
 
 Loader = Callable[[], data.Dataset]
@@ -38,7 +38,7 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def check(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """List every bad file."""
-    from dropclass_jax.data import check
+    from dropclass_jax.data_tools import check
 
     _refuse(rest)
     return check.check(data.create_builder(**arguments.dataset))
@@ -47,7 +47,7 @@ def check(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 def _elsewhere(module: str, arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """A command of its own module, whose ``main`` takes what it needs of the rest."""
     load = functools.partial(data.load, **arguments.dataset)
-    return importlib.import_module(f"dropclass_jax.data.{module}").main(load, list(rest))
+    return importlib.import_module(f"dropclass_jax.data_tools.{module}").main(load, list(rest))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {

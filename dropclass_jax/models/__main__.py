@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax import models, state
+from dropclass_jax import models
+from dropclass_jax.training import state
 
 IMAGE = (1024, 2048)  # pixels, as HRNet's authors count
 

@@ -11,7 +11,8 @@ from flax import linen as nn
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from dropclass_jax import parallel, paths
+from dropclass_jax.models import patterns
+from dropclass_jax.parallel import pmap
 
 # What rematerialisation may keep: to compute them again would take another exchange of devices.
 MOMENTS = "moments"
@@ -48,7 +49,7 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises ``x [..., C]``; with ``train`` by the batch, and updates ``batch_stats``."""
-        train = train and not paths.matches(self.path, self.frozen)
+        train = train and not patterns.matches(self.path, self.frozen)
         channels = x.shape[-1]
         scale, bias = (
             self.param(name, nn.initializers.constant(value), (channels,))
@@ -139,7 +140,7 @@ def _backward(
     standard = (_widened(x) - mean) * factor
     axes = tuple(range(x.ndim - 1))
     own = jnp.sum(g, axes), jnp.sum(g * standard, axes)
-    everywhere = parallel.psum(own, axis_name)
+    everywhere = pmap.psum(own, axis_name)
     count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
     dx = scale * factor * (g - (everywhere[0] + standard * everywhere[1]) / count)
     return dx.astype(x.dtype), None, None, own[1].astype(scale.dtype), own[0].astype(scale.dtype)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dropclass_jax.models.layers import ConvNorm, Dropout, Layers, global_mean
-from dropclass_jax.models.resize import resize_bilinear
+from dropclass_jax.ops.resize import resize_bilinear
 
 
 class Concat(nn.Module):

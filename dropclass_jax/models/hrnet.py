@@ -13,8 +13,8 @@ import jax
 from flax import linen as nn
 
 from dropclass_jax.models.layers import ConvNorm, Layers
-from dropclass_jax.models.resize import resize_bilinear
 from dropclass_jax.models.resnet import BasicBlock, BottleneckBlock
+from dropclass_jax.ops.resize import resize_bilinear
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
-from dropclass_jax.reporting import summary
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
@@ -27,7 +28,6 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
-from dropclass_jax.reporting.summary import Classes
 
 Runs = Sequence[Mapping[str, Any]]
 

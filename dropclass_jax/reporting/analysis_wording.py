@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dropclass_jax.reporting import summary
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.analysis_figures import Runs, signed
-from dropclass_jax.reporting.summary import Classes
 from dropclass_jax.reporting.wording import count, names, percent, points
 
 Run = Mapping[str, Any]

@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from dropclass_jax import rundir
 from dropclass_jax.reporting import compare_summary, page
 from dropclass_jax.reporting.compare_summary import Outcome, Row
 from dropclass_jax.reporting.plot_style import (
@@ -23,6 +22,7 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
+from dropclass_jax.runs import rundir
 
 COLUMNS = ("kind", "name", "train_pixel_share", "a", "b", "difference", "low", "high", "p")
 COLUMNS += ("verdict",)

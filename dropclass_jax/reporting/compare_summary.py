@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dropclass_jax import intervals, resampling
-from dropclass_jax.intervals import Estimate
-from dropclass_jax.reporting import summary, table
-from dropclass_jax.reporting.summary import Classes
+from dropclass_jax.comparison import bootstrap, intervals
+from dropclass_jax.comparison.bootstrap import Comparison
+from dropclass_jax.comparison.intervals import Estimate
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes
+from dropclass_jax.reporting import table
 from dropclass_jax.reporting.wording import against, count
-from dropclass_jax.resampling import Comparison
 
 NOISE = "within noise"
 LEVEL = 1 - intervals.CONFIDENCE
@@ -79,7 +80,7 @@ def rows(outcome: Outcome) -> list[Row]:
     """The mean, the groups, then the classes by share of the training pixels."""
     found, classes = outcome.found, outcome.classes
     first = 1 + len(outcome.groups)
-    p = np.concatenate([found.p[:first], resampling.discoveries(found.p[first:])])
+    p = np.concatenate([found.p[:first], bootstrap.discoveries(found.p[first:])])
 
     def row(m: int, kind: str, name: str, share: float | None = None) -> Row:
         a, b = float(found.a[m]), float(found.b[m])

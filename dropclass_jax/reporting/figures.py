@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 
-from dropclass_jax.reporting import summary
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes, Entry
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
@@ -26,7 +27,6 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
-from dropclass_jax.reporting.summary import Classes, Entry
 
 HEAD_COLORS = {"drop": BLUE, "plain": ORANGE}
 HEAD_MARKERS = {"drop": "o", "plain": "D"}

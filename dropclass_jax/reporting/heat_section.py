@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dropclass_jax.evaluation import summary
 from dropclass_jax.reporting import analysis_wording as wording
-from dropclass_jax.reporting import cam_figures, page, summary
+from dropclass_jax.reporting import cam_figures, page
 from dropclass_jax.reporting.figure_files import Files, file_name
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dropclass_jax.reporting import page, summary, table, wording
-from dropclass_jax.reporting.summary import Classes, Entry
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes, Entry
+from dropclass_jax.reporting import page, table, wording
 
 
 def of_classes(entries: Sequence[Entry], classes: Classes) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.plot_style import GRID, INK, new_figure, sentence_title
-from dropclass_jax.reporting.summary import Classes
 
 
 def colorize(

@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from dropclass_jax import rundir
-from dropclass_jax.reporting import page, summary, sweep_figures, sweep_summary, table, wording
+from dropclass_jax.evaluation import summary
+from dropclass_jax.reporting import page, sweep_figures, sweep_summary, table, wording
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
+from dropclass_jax.runs import rundir
 
 
 def write(

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dropclass_jax import intervals, resampling
-from dropclass_jax.intervals import Estimate
-from dropclass_jax.reporting import summary
-from dropclass_jax.reporting.summary import Entry
+from dropclass_jax.comparison import bootstrap, intervals
+from dropclass_jax.comparison.intervals import Estimate
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Entry
 
 MAIN_SPLITS = ("val",)  # the one that is compared, if there is one of that name; else the first
 RESAMPLES = 4_000  # draws of the images for every arm
@@ -228,7 +228,7 @@ def _by_images(a: _Reading, b: _Reading, split: str) -> dict[str, Estimate]:
         sides = [[run.counts.get(name, {}).get(x.head) for run in x.runs] for x in (a, b)]
         if any(counts is None for side in sides for counts in side):
             continue
-        found = resampling.compare(
+        found = bootstrap.compare(
             *map(np.stack, sides), masks, same_runs=a.runs is b.runs, resamples=RESAMPLES
         )
         for m, score in enumerate(scores):

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dropclass_jax.reporting import summary
-from dropclass_jax.reporting.summary import Classes, Entry
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes, Entry
 
 # Of every class, with their headings; results of older versions lack the last two.
 SCORES = {

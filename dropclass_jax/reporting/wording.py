@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dropclass_jax.reporting import summary
-from dropclass_jax.reporting.summary import Classes, Entry
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.summary import Classes, Entry
 
 SAME = 5e-4  # differences that vanish when a percentage is shown with one decimal
 

@@ -1,0 +1,1 @@
+"""How a command starts: flags, errors, exit codes, the compilation cache."""

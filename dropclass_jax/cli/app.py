@@ -1,0 +1,101 @@
+"""The one way into every command: flags parsed, and a user's mistake told in one line."""
+
+from __future__ import annotations
+
+import itertools
+import runpy
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from dropclass_jax.cli import compilation
+from dropclass_jax.errors import UserError, nearest
+
+
+def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
+    """Run an absl ``main``; a user's mistake is one line on stderr and exit code 2.
+
+    ``main`` may return an exit code. An exception other than ``UserError`` is a bug and keeps its
+    traceback.
+
+    Args:
+      main: called with the arguments that are no options, the program's name first.
+      positional: whether there may be such arguments.
+    """
+
+    def guarded(argv: list[str]) -> int:
+        # The libraries' own accounts of what they do would bury the progress line.
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            compilation.keep()
+            if len(argv) > 1 and not positional:
+                raise UserError(f"unexpected argument {argv[1]!r}; options start with --")
+            return main(argv) or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("stopped by SIGINT", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    app.run(guarded, flags_parser=parse_flags)
+    raise AssertionError("app.run always exits")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with one line and exit code 2 for whatever it cannot parse."""
+    try:
+        check_config_flags(argv)
+        return flags.FLAGS(argv)
+    except (flags.Error, UserError) as error:
+        print(f"error: {str(error).strip().splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
+
+
+def check_config_flags(argv: list[str]) -> None:
+    """Refuse a config file that does not load and a ``--config.key`` that it does not have.
+
+    ml_collections says both with a traceback, and of a key only its last part.
+    """
+    names = [arg.lstrip("-").split("=", 1) for arg in argv[1:] if arg.startswith("-")]
+    specs = [name[1] for name in names if name[0] == "config" and len(name) == 2]
+    specs += [spec for flag, spec in itertools.pairwise(argv) if flag in ("-config", "--config")]
+    if not specs:
+        return
+    known = dict(flatten(load_config(specs[-1])))
+    for name, *_ in names:
+        if name.startswith("config."):
+            key = name.removeprefix("config.").split("[")[0]
+            if key not in known:
+                raise UserError(f"unknown config key {key!r}{nearest(key, known)}")
+            if isinstance(known[key], ConfigDict):
+                raise UserError(f"config key {key!r} is a section; set one of the keys in it")
+
+
+def load_config(spec: str) -> ConfigDict:
+    """The config that ``--config=spec`` names: ``FILE`` or ``FILE:VARIANT``.
+
+    Raises:
+      UserError: the file is missing, is not a config, or does not know the variant.
+    """
+    path, _, variant = spec.partition(":")
+    try:
+        get_config = runpy.run_path(path)["get_config"]
+    except OSError:
+        raise UserError(f"config file {path} does not exist or cannot be read") from None
+    except KeyError:
+        raise UserError(f"config file {path} has no get_config function") from None
+    return get_config(variant) if variant else get_config()
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``('data.dir', value)`` for every key of a config, its sections included."""
+    for key, value in config.items():
+        yield prefix + key, value
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")

@@ -1,0 +1,1 @@
+"""What ``python -m dropclass_jax.data check|stats|show|bench`` does."""

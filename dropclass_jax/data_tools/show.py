@@ -1,0 +1,169 @@
+"""What training sees: a contact sheet of augmented samples, their labels drawn over them.
+
+    python -m dropclass_jax.data show --name camvid --dir CAMVID --crop 180 240 --jitter
+
+The samples are the first of the stream that training with the same seed, crop and options reads;
+the options are those of a config's ``augment`` and ``data.sampling``, under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dropclass_jax import data
+from dropclass_jax.data import crops, pipeline, sampling, transforms
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.photometric import USUAL, JitterRange
+from dropclass_jax.data_tools import arguments
+from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation.summary import Classes
+from dropclass_jax.reporting import pictures
+from dropclass_jax.reporting.plot_style import INK, legend, new_figure, sentence_title
+
+WIDTH = 10.4  # inches
+MOST = 100  # samples on one sheet
+
+
+def contact_sheet(
+    samples: Sequence[Mapping[str, Any]], classes: Classes, title: str, ignore_label: int = 255
+) -> Figure:
+    """Each sample above the same with its label drawn over it; ignored pixels are striped.
+
+    Args:
+      samples: mappings with ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W], all of one size,
+        and ``id``; at least one.
+      classes: a ``name`` and a ``color`` (RGB, 0..255) each.
+      title: a sentence that says what is shown.
+      ignore_label: the label of ignored pixels.
+    """
+    height, width = samples[0]["label"].shape
+    # As many columns as make the sheet about as high as it is wide, or wider.
+    columns = min(int(np.ceil((2 * len(samples) * height / width) ** 0.5)), len(samples))
+    rows = -(-len(samples) // columns)
+    columns = -(-len(samples) // rows)  # no more than it takes
+    shown = np.unique(np.stack([s["label"] for s in samples]))
+    entries = pictures.legend_entries(shown, classes, ignore_label)
+    tile = WIDTH / columns
+    inches = rows * (1.93 * tile * height / width + 0.22)  # the gaps between tiles are not high
+    figure = new_figure(WIDTH, inches + 0.24 * -(-len(entries) // 6) + 0.7)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    colors = [about["color"] for about in classes]
+    for axes, sample in zip(grid.flat, samples, strict=False):
+        over = pictures.overlay(sample["image"], sample["label"], colors, ignore_label, 0.6)
+        over = pictures.hatch(over, sample["label"] == ignore_label, max(width // 32, 3))
+        line = np.full((max(height // 100, 1), width, 3), 255, np.uint8)
+        axes.imshow(np.concatenate([sample["image"], line, over]), interpolation="antialiased")
+        axes.set_title(_fit(sample["id"], tile), fontsize=8, loc="left", color=INK, pad=2)
+    legend(figure, handles=entries, loc="outside lower center", ncols=6)
+    sentence_title(figure, title)
+    return figure
+
+
+def _fit(name: str, inches: float) -> str:
+    """The end of a name that is too long for its tile: what tells two file names apart."""
+    most = max(int(13 * inches), 6)
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def first_samples(
+    dataset: data.Dataset,
+    split: str,
+    count: int,
+    augmentation: Augmentation,
+    class_uniform: float = 0.0,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The first samples of a training stream."""
+    source = dataset.splits[split]
+    batches = pipeline.train_iterator(
+        source,
+        seed=seed,
+        batch_size=count,
+        augmentation=augmentation,
+        sampler=sampling.class_uniform(source.class_pixels, class_uniform),
+        num_threads=0,
+    )
+    batch = next(batches)
+    return [
+        {
+            "image": batch["image"][i],
+            "label": batch["label"][i],
+            "id": str(batch["id"][i]),
+        }
+        for i in range(count)
+    ]
+
+
+def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
+    """The command; see the module's docstring.
+
+    Args:
+      dataset_loader: loads the set.
+      argv: what ``show`` itself has to parse.
+
+    Raises:
+      UserError: anything that the user can mend.
+    """
+    parser = arguments.subparser("show", __doc__)
+    add = parser.add_argument
+    add("--split", default="train", help="default: train")
+    add("--count", type=int, default=12, help=f"samples, at most {MOST}; default: 12")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--out", type=Path, help="the PNG to write; default: show-NAME.png")
+    add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: the largest image")
+    add("--scale", type=float, nargs=2, default=(0.5, 2.1), metavar=("LOW", "HIGH"))
+    add("--scale-step", type=float, default=0.1, metavar="STEP")
+    add("--no-flip", action="store_true")
+    usual = ", ".join(f"{name} {value:g}" for name, value in USUAL._asdict().items())
+    add("--jitter", action="store_true", help=f"the usual: {usual}")
+    add("--rare-crop", type=float, default=0.0, metavar="P", help="augment.rare_crop")
+    add("--cat-max-ratio", type=float, default=1.0, metavar="R", help="augment.cat_max_ratio")
+    add("--class-uniform", type=float, default=0.0, metavar="S", help="data.sampling.class_uniform")
+    args = parser.parse_args(argv)
+    if not 1 <= args.count <= MOST:
+        raise UserError(f"--count {args.count}: want 1 to {MOST}")
+    dataset = dataset_loader()
+    if args.split not in dataset.splits:
+        raise UserError(
+            f"{dataset.info.name} has no split {args.split!r}: {', '.join(dataset.splits)}"
+        )
+    augmentation = Augmentation(
+        crop=tuple(args.crop or pipeline.largest_shape(dataset.splits[args.split])),
+        scales=transforms.scales(args.scale, args.scale_step),
+        flip=not args.no_flip,
+        jitter=USUAL if args.jitter else JitterRange(),
+        crop_rule=CropRule(
+            args.rare_crop,
+            crops.inverse_odds(dataset.class_pixels[args.split]),
+            args.cat_max_ratio,
+        ),
+    )
+    samples = first_samples(
+        dataset, args.split, args.count, augmentation, args.class_uniform, args.seed
+    )
+    classes = [
+        {"name": name, "color": color}
+        for name, color in zip(dataset.info.classes, dataset.info.colors, strict=True)
+    ]
+    height, width = augmentation.crop
+    title = (
+        f"{dataset.info.name}, {args.split}: what training sees with seed {args.seed}, "
+        f"crops of {height} x {width}"
+    )
+    out = args.out or Path(f"show-{dataset.info.name}.png")
+    figure = contact_sheet(samples, classes, title, dataset.info.ignore_label)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, format="png", dpi=150)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    print(f"written: {out}")
+    return 0

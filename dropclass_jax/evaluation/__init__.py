@@ -1,0 +1,1 @@
+"""From logits to scores: inference, metrics and the loop over a split."""

@@ -1,0 +1,226 @@
+"""From a network to the scores of every pixel: whole image, sliding window, scales and flips.
+
+One contract for all of them: ``softmax(scores)`` are the probabilities, ``argmax(scores)`` is the
+prediction. Everything is pure, and static but for the images, so that it can be jitted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dropclass_jax.errors import UserError
+from dropclass_jax.ops.resize import resize_bilinear
+
+Heads = dict[str, jax.Array]
+Forward = Callable[[jax.Array], Heads]
+
+# Head -> what a network calls its logits. 'drop' is the reference's way to predict, with nothing
+# dropped; only a DropClass network has it.
+HEADS = {"plain": "logits", "drop": "logits_drop"}
+
+
+class Views(NamedTuple):
+    """How an image is shown to a network: the keyword arguments of ``scores``.
+
+    Attributes:
+      window: ``(height, width)`` of a sliding window in pixels; None for the whole image.
+      stride: how far it moves, down and to the right; None for two thirds of the window.
+      scales: factors that the image is resized by.
+      flip: show it mirrored as well.
+    """
+
+    window: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+
+WHOLE = Views()
+
+
+def forward(model: nn.Module, variables: Any) -> Forward:
+    """``images [B, H, W, 3] -> {head: logits [B, h, w, K]}`` of a network as it is after training.
+
+    Args:
+      model: see ``dropclass_jax.models``.
+      variables: the model's.
+    """
+
+    def apply(images: jax.Array) -> Heads:
+        outputs = model.apply(variables, images, train=False)
+        return {head: outputs[name] for head, name in HEADS.items() if name in outputs}
+
+    return apply
+
+
+def scores(
+    forward: Forward,
+    images: jax.Array,
+    *,
+    window: tuple[int, int] | None = None,
+    stride: tuple[int, int] | None = None,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+) -> Heads:
+    """The scores of every class at every pixel.
+
+    Of one view (one scale, no flip) they are the logits, upsampled bilinearly; where windows
+    overlap, the mean of their logits, as in mmsegmentation. Of several views they are the logarithm
+    of the mean of the views' probabilities.
+
+    The windows lie on a grid from the top left corner on, and the last ones are flush with the
+    border below and on the right. They are taken one after the other, so that memory does not grow
+    with their number. A window larger than the (scaled) image is cut to it: a small image is seen
+    whole. One that covers the image gives exactly what the whole image gives.
+
+    Args:
+      forward: images -> ``{head: logits [B, h, w, K]}``; see the function of that name.
+      images: ``[B, H, W, 3]``, float, normalised.
+      window: ``(height, width)`` in pixels of the scaled image; None for the whole image.
+      stride: ``(down, right)``, from 1 to the window's size; None for two thirds of the window.
+      scales: the sides of the views, as factors of the image's.
+      flip: add the mirrored view of each scale.
+
+    Returns:
+      ``{head: [B, H, W, K]}``, in the dtype of the logits.
+
+    Raises:
+      UserError: a value that is out of range; see ``check``.
+    """
+    check(Views(window, stride, tuple(scales), flip))
+    size = images.shape[1:3]
+    views = [(scale, mirrored) for scale in scales for mirrored in ((False, True)[: 1 + flip])]
+    total: Heads = {}
+    for scale, mirrored in views:
+        view = resize_bilinear(images, scaled(size, scale))  # [B, sH, sW, 3]
+        logits = _slide(forward, _mirror(view, mirrored), window, stride)
+        logits = {head: _mirror(resize_bilinear(y, size), mirrored) for head, y in logits.items()}
+        if len(views) == 1:
+            return logits
+        for head, y in logits.items():
+            log_probability = jax.nn.log_softmax(y)
+            seen = total.get(head)
+            total[head] = log_probability if seen is None else jnp.logaddexp(seen, log_probability)
+    return {head: y - math.log(len(views)) for head, y in total.items()}
+
+
+def predictions(scores: Mapping[str, jax.Array]) -> Heads:
+    """The class of the highest score, ``{head: [B, H, W] uint8}``."""
+    return {head: jnp.argmax(y, axis=-1).astype(jnp.uint8) for head, y in scores.items()}
+
+
+def _slide(
+    forward: Forward,
+    images: jax.Array,
+    window: tuple[int, int] | None,
+    stride: tuple[int, int] | None,
+) -> Heads:
+    """Logits of the whole images at the network's resolution, or of windows at the images'."""
+    batch, *size, channels = images.shape
+    if window is None or (window[0] >= size[0] and window[1] >= size[1]):
+        return forward(images)
+    grid, cover = window_grid(size, window, stride or default_stride(window))
+    window = (min(window[0], size[0]), min(window[1], size[1]))
+
+    def add(sums: Heads, start: jax.Array) -> tuple[Heads, None]:
+        logits = forward(lax.dynamic_slice(images, start, (batch, *window, channels)))
+        for head, y in logits.items():
+            y = resize_bilinear(y, window)
+            y += lax.dynamic_slice(sums[head], start, y.shape)
+            sums = sums | {head: lax.dynamic_update_slice(sums[head], y, start)}
+        return sums, None
+
+    shapes = jax.eval_shape(forward, images[:, : window[0], : window[1]])
+    zeros = {h: jnp.zeros((batch, *size, y.shape[-1]), y.dtype) for h, y in shapes.items()}
+    starts = np.pad(grid, ((0, 0), (1, 1)))  # of [B, H, W, C]
+    sums, _ = lax.scan(add, zeros, jnp.asarray(starts))
+    return {head: y / cover[None, :, :, None].astype(y.dtype) for head, y in sums.items()}
+
+
+def window_grid(
+    size: Sequence[int], window: tuple[int, int], stride: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the windows lie that cover an image.
+
+    Args:
+      size: ``(H, W)`` of the image.
+      window: ``(height, width)``; cut to the image.
+      stride: ``(down, right)``, at most the window.
+
+    Returns:
+      The windows' top left corners ``[N, 2] int32``, row by row, and how many windows cover each
+      pixel, ``[H, W] int32``, 1 or more.
+    """
+    corners, covers = [], []
+    for length, extent, step in zip(size, window, stride, strict=True):
+        last = max(length - extent, 0)
+        starts = np.minimum(np.arange(0, last + step, step), last)  # the last one flush
+        places = np.arange(length)
+        inside = (starts[:, None] <= places) & (places < starts[:, None] + extent)
+        corners.append(starts)
+        covers.append(inside.sum(axis=0))
+    grid = np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, 2)
+    return grid.astype(np.int32), np.outer(*covers).astype(np.int32)
+
+
+def default_stride(window: tuple[int, int]) -> tuple[int, int]:
+    """Two thirds of the window, as in mmsegmentation: ``(513, 513)`` for ``(769, 769)``."""
+    down, right = (max(round(2 * extent / 3), 1) for extent in window)
+    return down, right
+
+
+def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width of an image resized by a factor; 1 at least."""
+    if scale == 1:  # also of sizes that an exported network leaves open, which cannot be rounded
+        return tuple(size)
+    height, width = (max(round(length * scale), 1) for length in size)
+    return height, width
+
+
+def check(views: Views) -> None:
+    """Refuse views that cannot be shown.
+
+    Raises:
+      UserError: names the first such value and what it may be.
+    """
+    window, stride, scales, _ = views
+    if window is None and stride is not None:
+        raise UserError(f"stride {_by(stride)} moves a window: give a window as well")
+    if window is not None and min(window) < 1:
+        raise UserError(f"window {_by(window)}: height and width are 1 or more")
+    if stride is not None and not all(1 <= s <= w for s, w in zip(stride, window, strict=True)):
+        raise UserError(
+            f"stride {_by(stride)} does not fit window {_by(window)}: it is 1 at least and the "
+            "window's height and width at most, so that no pixel is left out"
+        )
+    if not scales or not all(0 < scale < float("inf") for scale in scales):
+        shown = ",".join(f"{scale:g}" for scale in scales) or "none"
+        raise UserError(f"scales {shown}: give one or more factors above 0, as 0.75,1,1.25")
+
+
+def describe(views: Views) -> str:
+    """Views in a few words: ``whole``, or ``slide 128x128/85x85, scales 0.75 1 1.25, flip``."""
+    words = ["whole"]
+    if views.window is not None:
+        stride = views.stride or default_stride(views.window)
+        words = [f"slide {_by(views.window)}/{_by(stride)}"]
+    if tuple(views.scales) != (1.0,):
+        words.append("scales " + " ".join(f"{scale:g}" for scale in views.scales))
+    return ", ".join(words + ["flip"] * views.flip)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _mirror(x: jax.Array, mirrored: bool) -> jax.Array:
+    """``[B, H, W, C]``, left and right exchanged."""
+    return x[:, :, ::-1] if mirrored else x

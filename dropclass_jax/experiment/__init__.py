@@ -1,0 +1,1 @@
+"""From a config to plain values; nothing below this room reads a config."""

@@ -1,0 +1,160 @@
+"""Cross-entropies that look at hard pixels: those whose own class has a low probability."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dropclass_jax.losses.pixels import (
+    IGNORE_LABEL,
+    Pair,
+    cross_entropy,
+    nll,
+    pixel_pair,
+    pixel_weights,
+)
+from dropclass_jax.ops.resize import resize_bilinear
+
+
+def ohem(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    threshold: float = 0.7,
+    min_kept: float = 0.2,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """Online hard example mining: the cross-entropy of the hard pixels alone.
+
+    A pixel is hard when its own class's probability is below ``threshold``, or among the lowest
+    ``min_kept`` of its image's labelled pixels. Shrivastava et al., "Training Region-based Object
+    Detectors with Online Hard Example Mining", CVPR 2016, for pixels as HRNet and mmsegmentation
+    have it (its 0.7, and 100,000 of the 512 x 1024 pixels of a crop: 0.19). As in HRNet the mean is
+    over the hard pixels.
+
+    Both take the smallest number of pixels over all images of one device at once, so that what is
+    hard depends on what else is there. Here it is a share of each image: the same whatever the
+    batch is split over.
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      threshold: a plain number, a probability above 0; 1 keeps (nearly) every pixel.
+      min_kept: a share of the labelled pixels of an image, 0 to 1; equally hard ones are all kept.
+      class_weights: ``[K]`` or None. They weigh pixels, and have no say in which are hard.
+      ignore_label: the value of pixels that do not count, and are never hard.
+
+    Returns:
+      ``(sum of weight * nll, sum of weight)`` over the hard pixels, float32 or wider. The second
+      depends on the logits too, and has no gradient.
+    """
+    surprise = nll_of_pixels(lax.stop_gradient(logits), labels)  # [B, H, W]
+    labelled = labels != ignore_label
+    hardness = jnp.where(labelled, surprise, -1.0)
+    at_least = jnp.ceil(min_kept * jnp.sum(labelled, axis=(1, 2))).astype(jnp.int32)  # [B]
+    lowest = jax.vmap(kth_largest)(hardness, jnp.maximum(at_least, 1))
+    lowest = jnp.where(at_least > 0, lowest, jnp.inf)[:, None, None]
+    hard = (hardness > -np.log(threshold)) | (hardness >= lowest)
+    hard_labels = jnp.where(hard, labels, ignore_label).astype(labels.dtype)
+    return cross_entropy(
+        logits, hard_labels, class_weights=class_weights, ignore_label=ignore_label
+    )
+
+
+def focal(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    gamma: float = 2.0,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """The focal loss, ``(1 - p)^gamma`` times the cross-entropy of a pixel whose class has p.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4, for a softmax over
+    the classes; ``class_weights`` are its alpha. The mean is over all labelled pixels, hard or not
+    (the paper's is over the anchors that are objects, of which segmentation has no like).
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      gamma: a plain number, 0 or more; 0 is the cross-entropy, 2 the paper's choice.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``(sum of weight * (1 - p)^gamma * nll, sum of weight)``, two scalars, float32 or wider.
+    """
+    of_pixels = partial(focal_sum, gamma=gamma)
+    return pixel_pair(of_pixels, logits, labels, class_weights, ignore_label)
+
+
+def focal_sum(
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None,
+    *,
+    gamma: float,
+    ignore_label: int,
+) -> jax.Array:
+    """The sum of ``focal`` over pixels whose logits are at the labels' resolution."""
+    surprise = _nll(logits, labels)
+    # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
+    doubt = jnp.maximum(-jnp.expm1(-surprise), jnp.finfo(surprise.dtype).tiny)
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(surprise * doubt**gamma * weight)
+
+
+def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The cross-entropy of every pixel for itself, an image at a time.
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled to the labels' size.
+      labels: ``[B, H, W]``, integer. Where they are no class the result has no meaning, and is
+        finite for finite logits.
+
+    Returns:
+      ``[B, H, W]``, float32 or wider, 0 or more.
+    """
+
+    def of_image(image: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits, labels = image
+        wide = jnp.promote_types(logits.dtype, jnp.float32)
+        return _nll(resize_bilinear(logits.astype(wide)[None], labels.shape)[0], labels)
+
+    return lax.map(of_image, (logits, labels))
+
+
+def _nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """``losses.nll``, 0 or more: rounding may leave it below."""
+    return jnp.maximum(nll(logits, labels), 0)
+
+
+def kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
+    """The k-th largest of some numbers, negative ones left out.
+
+    Found by its bits, from the first on, of which each takes one count: numbers of 0 and more are
+    in the same order as their bits. A sort gives the same in 20 times the time on a CPU.
+
+    Args:
+      values: float32 or float64, any shape.
+      k: integer scalar, 1 or more; may be traced.
+
+    Returns:
+      A scalar of the values' dtype; 0 where fewer than k are 0 or more.
+    """
+    width = values.dtype.itemsize * 8
+    integer = jnp.dtype(f"int{width}")
+    bits = lax.bitcast_convert_type(values, integer)  # negative for negative values
+
+    def settle_bit(i: jax.Array, found: jax.Array) -> jax.Array:
+        larger = found | (jnp.asarray(1, integer) << (width - 2 - i).astype(integer))
+        return jnp.where(jnp.sum(bits >= larger) >= k, larger, found)
+
+    found = lax.fori_loop(0, width - 1, settle_bit, jnp.asarray(0, integer))
+    return lax.bitcast_convert_type(found, values.dtype)

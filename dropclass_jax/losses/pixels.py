@@ -1,0 +1,145 @@
+"""Per-pixel losses, each as a pair ``(sum, weight)``.
+
+A pair is what may be added up over devices and batches before it is divided; a mean is not. Every
+value is float32 or wider.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from dropclass_jax.losses.upsampled import PixelLoss, sum_over_pixels
+
+Pair = tuple[jax.Array, jax.Array]
+
+IGNORE_LABEL = 255
+
+
+def mean(pair: Pair) -> jax.Array:
+    """``sum / weight``, and 0 for a pair without any weight."""
+    total, weight = pair
+    return total / jnp.where(weight > 0, weight, 1)
+
+
+def cross_entropy(
+    logits: jax.Array,
+    labels: jax.Array,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> Pair:
+    """Cross-entropy at the labels' resolution.
+
+    The logits are upsampled bilinearly (half-pixel centres). Dividing the pair gives what
+    PyTorch's ``CrossEntropyLoss(weight, ignore_index)`` gives: a mean weighted by the classes.
+
+    Args:
+      logits: ``[B, h, w, K]``, float.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``(sum of weight * nll, sum of weight)``, two scalars, float32 or wider.
+    """
+    return pixel_pair(nll_sum, logits, labels, class_weights, ignore_label)
+
+
+def pixel_pair(
+    pixel_sum: PixelLoss,
+    logits: jax.Array,
+    labels: jax.Array,
+    class_weights: jax.Array | None,
+    ignore_label: int,
+) -> Pair:
+    """The pair of a loss that weighs pixels by their labels alone.
+
+    Args:
+      pixel_sum: ``(logits, labels, class_weights, *, ignore_label)``, of one resolution, to the
+        weighted sum over the pixels.
+      logits, labels, class_weights, ignore_label: as of ``cross_entropy``.
+
+    Returns:
+      ``(pixel_sum of the upsampled logits, sum of weight)``, two scalars, float32 or wider.
+    """
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    total = sum_over_pixels(
+        partial(pixel_sum, ignore_label=ignore_label),
+        logits.astype(wide),
+        labels,
+        class_weights,
+        ignore_label=ignore_label,
+    )
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return total, jnp.sum(weight, dtype=wide)
+
+
+def nll_sum(
+    logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None, *, ignore_label: int
+) -> jax.Array:
+    """The sum of ``weight * nll`` over pixels whose logits are at the labels' resolution."""
+    weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
+    return jnp.sum(nll(logits, labels) * weight)
+
+
+def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Of each pixel, the negative logarithm of its own class's probability.
+
+    Args:
+      logits: ``[..., K]``, float, at the labels' resolution.
+      labels: ``[...]``, integer. Where they are no class the result has no meaning.
+
+    Returns:
+      ``[...]``, the logits' dtype; finite for finite logits.
+    """
+    # One-hot products, not gathers: their transpose is a product too, where a gather's is a
+    # scatter, which CPU and TPU are slow at.
+    is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)  # zero where ignored
+    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
+
+
+def pixel_weights(
+    labels: jax.Array,
+    *,
+    class_weights: jax.Array | None = None,
+    ignore_label: int = IGNORE_LABEL,
+) -> jax.Array:
+    """How much each pixel counts in ``cross_entropy``, which does not depend on the logits.
+
+    Args:
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      class_weights: ``[K]`` or None for ones.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``[B, H, W]``, 0 where ignored; float32, or the class weights' dtype if that is wider.
+    """
+    if class_weights is None:
+        return (labels != ignore_label).astype(jnp.float32)
+    weights = jnp.asarray(class_weights)
+    weights = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+    # A sum of products, not a matrix product, which a TPU would round to bfloat16.
+    return jnp.sum(jax.nn.one_hot(labels, len(weights), dtype=weights.dtype) * weights, axis=-1)
+
+
+def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:
+    """How much of the dropped class the network still sees where it was dropped.
+
+    The mean probability of the dropped class over *all* positions, ignored ones and batches
+    without the class included, at the logits' own resolution (section 3.3; the paper is silent on
+    the resolution, the authors' code takes the logits').
+
+    Args:
+      logits_drop: ``[B, h, w, K]``.
+      keep: ``[K]`` or ``[B, K]``; where nothing is dropped the sum is 0.
+
+    Returns:
+      ``(sum of the dropped class's probability, number of positions)``.
+    """
+    wide = jnp.promote_types(logits_drop.dtype, jnp.float32)
+    dropped = (1 - jnp.atleast_2d(keep)).astype(wide)[:, None, None, :]  # [1 or B, 1, 1, K]
+    probability = jnp.sum(jax.nn.softmax(logits_drop.astype(wide)) * dropped, axis=-1)
+    return jnp.sum(probability), jnp.asarray(probability.size, wide)

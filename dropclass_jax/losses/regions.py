@@ -1,0 +1,145 @@
+"""Losses of a class's whole region, that stand for its overlap: Dice and Lovász.
+
+They are added to the cross-entropy, and count every class alike that is there, however few its
+pixels. (``class_weights`` concern the cross-entropy beside them.)
+
+An image at a time is upsampled, and once more in the backward pass, so that the memory for
+``[H, W, K]`` does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.resize import resize_bilinear
+
+
+class RegionSums(NamedTuple):
+    """What may be added up over devices and batches before it is divided.
+
+    Attributes:
+      error: ``[K]``, or a scalar of a loss that has divided for each image.
+      size: what to divide it by, of the same shape.
+      labelled: more than 0 for the classes that count, of the same shape.
+    """
+
+    error: jax.Array
+    size: jax.Array
+    labelled: jax.Array
+
+
+def mean(sums: RegionSums) -> jax.Array:
+    """``error / size``, averaged over the classes that are there; 0 if there is none."""
+    counts = sums.labelled > 0
+    ratio = jnp.where(counts, sums.error / jnp.where(counts, sums.size, 1), 0)
+    return jnp.sum(ratio) / jnp.maximum(jnp.sum(counts), 1)
+
+
+def dice(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LABEL) -> RegionSums:
+    """The Dice loss of each class over the whole batch, over the classes that it holds.
+
+    ``1 - 2 sum(p y) / (sum(p^2) + sum(y^2))`` for the probabilities p of a class and its one-hot
+    labels y: Milletari et al., "V-Net", 3DV 2016, section 3, for several classes. The sums are over
+    the pixels of all images, devices and parts of the batch. (The fraction is ``sum((p - y)^2) /
+    (sum(p^2) + sum(y))``, which has no cancellation.)
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      ``[K]`` sums, float32 or wider.
+    """
+
+    def of_image(logits: jax.Array, labels: jax.Array) -> RegionSums:
+        p, y, labelled = _probabilities(logits, labels, ignore_label)
+        p = p * labelled[..., None]
+        pixels = jnp.sum(y, axis=(0, 1))
+        error = jnp.sum(jnp.square(p - y), axis=(0, 1))
+        return RegionSums(error, jnp.sum(jnp.square(p), axis=(0, 1)) + pixels, pixels)
+
+    return _over_images(of_image, logits, labels)
+
+
+def lovasz(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LABEL) -> RegionSums:
+    """The Lovász-softmax loss: the convex surrogate of 1 - IoU, for each image by itself.
+
+    Berman et al., "The Lovász-Softmax Loss", CVPR 2018, section 3, per image and over the classes
+    that the image holds, then over the images that hold any. (Over the whole batch, which they also
+    offer, it would need the order of all its pixels: per image it is the same whatever the batch is
+    split over.) An image of P pixels takes a sort of P for each of its classes, which is slow on a
+    CPU.
+
+    Args:
+      logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
+      ignore_label: the value of pixels that do not count.
+
+    Returns:
+      Scalars: the sum over the images, and their number twice; float32 or wider.
+    """
+
+    def of_image(logits: jax.Array, labels: jax.Array) -> RegionSums:
+        p, y, labelled = _probabilities(logits, labels, ignore_label)
+        present = jnp.any(y > 0, axis=(0, 1))  # [K]
+
+        def of_class(args: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            p, y, present = args
+            loss = lambda: _lovasz_extension(jnp.abs(p - y), y > 0, labelled)  # noqa: E731
+            return lax.cond(present, loss, lambda: jnp.zeros((), p.dtype))
+
+        by_class = lax.map(of_class, (jnp.moveaxis(p, -1, 0), jnp.moveaxis(y, -1, 0), present))
+        any_class = jnp.any(present).astype(p.dtype)
+        loss = jnp.sum(by_class) / jnp.maximum(jnp.sum(present), 1)
+        return RegionSums(loss, any_class, any_class)
+
+    return _over_images(of_image, logits, labels)
+
+
+def _lovasz_extension(errors: jax.Array, of_class: jax.Array, labelled: jax.Array) -> jax.Array:
+    """Errors weighted by what each adds to 1 - IoU when the pixels go wrong, the worst one first.
+
+    After the pixels in front of it, one of the class adds ``1 / union``, as the intersection falls
+    by one, and any other ``intersection / (union (union - 1))``, as the union grows by one: the
+    differences of the authors' code, without its cancellation.
+
+    Args:
+      errors: ``[H, W]``, 0 to 1.
+      of_class: ``[H, W]`` bool, at least one true.
+      labelled: ``[H, W]`` bool.
+    """
+    shape, errors = errors.shape, errors.ravel()
+    # Ignored pixels come last, so that none before them sees them.
+    order = jnp.argsort(jnp.where(labelled.ravel(), -lax.stop_gradient(errors), 1))
+    hits = of_class.ravel()[order]
+    intersection = jnp.sum(hits) - jnp.cumsum(hits)
+    union = (jnp.sum(hits) + jnp.cumsum(~hits)).astype(errors.dtype)
+    growth = intersection / (union * jnp.maximum(union - 1, 1))
+    added = (
+        jnp.zeros_like(errors)
+        .at[order]
+        .set(jnp.where(hits, 1 / union, growth), unique_indices=True)
+    )
+    return jnp.sum(errors.reshape(shape) * added.reshape(shape) * labelled)
+
+
+def _probabilities(
+    logits: jax.Array, labels: jax.Array, ignore_label: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of one image: probabilities and one-hot labels ``[H, W, K]``, and whether labelled."""
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    logits = resize_bilinear(logits.astype(wide)[None], labels.shape)[0]
+    y = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)
+    return jax.nn.softmax(logits), y, labels != ignore_label
+
+
+def _over_images(of_image, logits: jax.Array, labels: jax.Array) -> RegionSums:
+    """The sum over the batch, an image at a time, that keeps logits alone for the backward pass."""
+    each = lax.map(lambda image: jax.checkpoint(of_image)(*image), (logits, labels))
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), each)

@@ -1,0 +1,151 @@
+"""Files of weights: read whatever a user has, write what needs no torch to read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from dropclass_jax.errors import UserError, first_line
+from dropclass_jax.runs import checkpoint
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+OUR_SUFFIXES = (".npz", ".safetensors")
+
+# Under what training scripts save the state dict, the average of the parameters last.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors of a file or of a run, by name.
+
+    Args:
+      path: ``.safetensors``, ``.npz``, a PyTorch file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
+        ``.tar``: needs torch, and is read without running any code in it) or the folder of a run,
+        of which the latest checkpoint is taken.
+
+    Returns:
+      ``{name: array}``: PyTorch's keys, or our own leaves ``params/...`` and ``batch_stats/...``.
+
+    Raises:
+      UserError: names the file and what is wrong with it.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_run(path)
+    if not path.exists():
+        raise UserError(f"weights {path} do not exist")
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    readers |= dict.fromkeys(TORCH_SUFFIXES, _read_torch)
+    if path.suffix not in readers:
+        raise UserError(f"weights {path} are none of {', '.join(readers)}, nor a run's folder")
+    try:
+        return readers[path.suffix](path)
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error}") from error
+
+
+def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write tensors as ``.npz`` or ``.safetensors``, whole or not at all.
+
+    Raises:
+      UserError: another suffix, or a file that cannot be written.
+    """
+    path = Path(path).expanduser()
+    check_writable(path)
+    # With the final suffix: NumPy would add its own to any other.
+    temporary = path.with_name(f".{path.stem}.incomplete{path.suffix}")
+    try:
+        if path.suffix == ".npz":
+            np.savez(temporary, **arrays)
+        else:
+            from safetensors.numpy import save
+
+            temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise ``UserError`` unless ``write`` knows the suffix and the folder is there."""
+    if path.suffix not in OUR_SUFFIXES:
+        raise UserError(f"{path}: weights are written as {' or '.join(OUR_SUFFIXES)}; choose one")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"the folder of {path} does not exist")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(
+            f"weights {path} are no whole .npz file of plain arrays: {error}"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.flax import load_file  # the NumPy reader has no bfloat16
+
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            return {key: np.asarray(array) for key, array in load_file(path).items()}
+    except SafetensorError as error:
+        raise UserError(f"weights {path} are no whole .safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"reading {path} needs PyTorch: `pip install torch` (a build for CPUs will do), or "
+            "where it is installed make a file that does not: python -m dropclass_jax.convert"
+        ) from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"weights {path} hold more than tensors, which would mean to run code from the file: "
+            f"save the network's state_dict() alone ({first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise UserError(f"weights {path} are no whole PyTorch file: {first_line(error)}") from error
+    tensors = _state_dict(content)
+    if not tensors:
+        raise UserError(
+            f"weights {path} hold no state dict, at the top or under {', '.join(_WRAPPERS)}"
+        )
+    # bfloat16 is not NumPy's.
+    wide = lambda x: x.float() if x.dtype == torch.bfloat16 else x  # noqa: E731
+    return {key: wide(tensor.detach()).numpy() for key, tensor in tensors.items()}
+
+
+def _state_dict(content: Any) -> dict[str, Any]:
+    """The tensors of what a PyTorch file holds, wrapped as training scripts do, or nothing."""
+    if not isinstance(content, Mapping):
+        return {}
+    for name in _WRAPPERS:
+        if isinstance(content.get(name), Mapping):
+            return _state_dict(content[name])
+    return {str(key): value for key, value in content.items() if hasattr(value, "detach")}
+
+
+def _read_run(workdir: Path) -> dict[str, np.ndarray]:
+    shapes = checkpoint.variable_shapes(workdir)
+    variables, _ = checkpoint.restore_variables(workdir, shapes)
+    return {
+        name: np.asarray(leaf)
+        for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()
+    }

@@ -1,0 +1,1 @@
+"""Small array operations that models, losses and data share."""

@@ -1,0 +1,1 @@
+"""Predict images and frames of a video, and write the predictions."""

@@ -1,0 +1,1 @@
+"""The files of a run: every one is written and read here."""

@@ -1,0 +1,315 @@
+"""Checkpoints of the train state, saved by orbax while training goes on.
+
+A checkpoint becomes visible by a rename when it is complete, so a kill while it is written leaves
+the one before it as the newest. One that was damaged later is found when it is read: it is set
+aside, and the next older one is used. The position in the data is the state's step, so nothing else
+needs to be saved, and a run may continue on another number of devices or processes.
+
+The last few checkpoints are kept, and the best one by the mean IoU of the evaluations.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from dropclass_jax.errors import UserError, first_line
+from dropclass_jax.parallel import pmap
+from dropclass_jax.runs import rundir
+from dropclass_jax.training.state import TrainState
+
+Say = Callable[[str], None]
+
+
+class Best(NamedTuple):
+    """The best evaluation so far of a run.
+
+    Attributes:
+      step: the step it was at.
+      mean_iou: its mean IoU, 0 to 1.
+    """
+
+    step: int
+    mean_iou: float
+
+
+def manager(workdir: Path, keep: int = 2) -> ocp.CheckpointManager:
+    """The checkpoints of a run, in ``workdir/checkpoints``, saved asynchronously.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the last ones to keep; the best one is kept besides.
+    """
+    policies = [checkpoint_managers.LatestN(keep), _KeepBest(workdir)]
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        cleanup_tmp_directories=True,
+    )
+    return ocp.CheckpointManager(_directory(workdir), options=options)
+
+
+class _KeepBest(checkpoint_managers.PreservationPolicy):
+    def __init__(self, workdir: Path) -> None:
+        self._workdir = workdir
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        best = read_best(self._workdir)
+        return [best is not None and saved.step == best.step for saved in checkpoints]
+
+
+def read_best(workdir: Path) -> Best | None:
+    """The best evaluation of a run, or None before the first."""
+    try:
+        return Best(**json.loads((workdir / "best.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
+    """Remember an evaluation if it is the best so far; of equal ones the first."""
+    best = read_best(workdir)
+    if (best is None or mean_iou > best.mean_iou) and jax.process_index() == 0:
+        rundir.write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
+
+
+def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
+    """Start to save the state; waits for a save that is still going on.
+
+    The state is copied to the host first, so that training may overwrite it at once.
+
+    Raises:
+      UserError: this or the last checkpoint cannot be written.
+    """
+    step = int(state.step)
+    if step in checkpoints.all_steps():
+        return
+    with _told(checkpoints):
+        args = ocp.args.Composite(state=ocp.args.StandardSave(jax.device_get(state)))
+        checkpoints.save(step, args=args)
+
+
+def finish(checkpoints: ocp.CheckpointManager) -> None:
+    """Wait for what is still being saved.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with _told(checkpoints):
+        checkpoints.wait_until_finished()
+
+
+@contextmanager
+def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
+    """Turn what a full disk raises, wherever inside orbax, into one line."""
+    try:
+        yield
+    except Exception as error:
+        if pmap.is_lost_process(error):
+            raise
+        saved = list(checkpoints.all_steps(read=True))
+        last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"
+        raise UserError(
+            f"cannot save a checkpoint in {checkpoints.directory} ({first_line(error)}); {last}. "
+            "Make room or make it writable; the same command continues"
+        ) from error
+
+
+def restore_latest(
+    checkpoints: ocp.CheckpointManager, state: TrainState, say: Say = print
+) -> TrainState:
+    """The newest good checkpoint's state, or the given one when there is no checkpoint.
+
+    Args:
+      checkpoints: from ``manager``.
+      state: a state of the right structure and shapes.
+      say: told of checkpoints that are damaged, which are moved out of the way.
+
+    Returns:
+      The restored state, on the host.
+
+    Raises:
+      UserError: there are checkpoints, but none of them can be read.
+    """
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(state))
+    faults = []
+    _quiet_about_closed_loops()
+    for step in sorted(checkpoints.all_steps(), reverse=True):
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        fault = None
+        try:
+            restored = jax.device_get(checkpoints.restore(step, args=args)["state"])
+            _check_shapes(restored, target)  # orbax hands out arrays of any
+        except Exception as error:
+            fault = first_line(error)
+        # What one process cannot read, none may continue from.
+        if not pmap.any_process(fault is not None):
+            for bad, why in faults:
+                _set_aside(checkpoints, bad, why, say)
+            return restored
+        faults.append((step, fault or "another process cannot read it"))
+    if faults:
+        told = "; ".join(f"{step}: {why}" for step, why in faults)
+        raise UserError(
+            f"no checkpoint in {checkpoints.directory} can be read ({told}): they are damaged, or "
+            "of another model. Delete that folder to start anew"
+        )
+    return state
+
+
+@functools.cache  # once a process
+def _quiet_about_closed_loops() -> None:
+    """Leave out what orbax's readers print, from threads of theirs, after a read has failed.
+
+    They report to an event loop that is closed by then: pages of tracebacks around the one line
+    that says what is wrong. Everything else is printed as before.
+    """
+    printed = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            printed(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def _check_shapes(restored: Any, target: Any) -> None:
+    wanted = dict(jax.tree.leaves_with_path(target))
+    for path, leaf in jax.tree.leaves_with_path(restored):
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # left as it was asked for
+            raise ValueError(f"{jax.tree_util.keystr(path)} is missing")
+        if leaf.shape != wanted[path].shape:
+            raise ValueError(
+                f"{jax.tree_util.keystr(path)} has shape {leaf.shape}, not {wanted[path].shape}"
+            )
+
+
+def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say) -> None:
+    """Move a damaged checkpoint to where no step of that number is in its way."""
+    damaged = checkpoints.directory.parent / f"damaged_checkpoint_{step}"
+    if jax.process_index() == 0:
+        number = 1
+        while damaged.exists():
+            number += 1
+            damaged = damaged.with_name(f"damaged_checkpoint_{step}_{number}")
+        (checkpoints.directory / str(step)).rename(damaged)
+        say(f"checkpoint {step} is damaged ({why}): moved to {damaged}, using an older one")
+    pmap.barrier(f"set aside {step}")
+    checkpoints.reload()
+
+
+def exists(workdir: Path) -> bool:
+    """Whether a run has a finished checkpoint to continue from."""
+    return any(path.name.isdigit() for path in _directory(workdir).glob("*"))
+
+
+def restore_variables(
+    workdir: Path, variables: Any, which: str = "last"
+) -> tuple[dict[str, Any], int]:
+    """What one checkpoint of a run predicts with: parameters and statistics.
+
+    The parameters are the averaged ones where the run averages them, as in
+    ``TrainState.eval_variables``.
+
+    Args:
+      workdir: the run's folder.
+      variables: ``{'params': ..., 'batch_stats': ...}`` of the right structure and shapes; arrays
+        or ``jax.ShapeDtypeStruct``.
+      which: ``'last'``, ``'best'`` (by mean IoU) or a step.
+
+    Returns:
+      The variables, on the host, and the step of the checkpoint.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged or holds another model's variables.
+    """
+    with _reader(workdir) as checkpoints:
+        step = _step_of(checkpoints, workdir, which)
+        wanted = dict(variables)
+        try:
+            averaged = bool(checkpoints.item_metadata(step)["state"].tree.get("ema_params"))
+            if averaged:
+                wanted["ema_params"] = wanted.pop("params")
+            restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
+            args = ocp.args.PyTreeRestore(
+                item=wanted, restore_args=restore_args, partial_restore=True
+            )
+            restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
+            _check_shapes(restored, wanted)
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "
+                f"config's model: {first_line(error)}. There are steps "
+                f"{', '.join(map(str, checkpoints.all_steps()))}"
+            ) from error
+    if averaged:
+        restored["params"] = restored.pop("ema_params")
+    return restored, step
+
+
+def variable_shapes(workdir: Path) -> dict[str, Any]:
+    """What variables a run's last checkpoint holds, without reading them.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      ``{'params': ..., 'batch_stats': ...}`` of ``jax.ShapeDtypeStruct``.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    with _reader(workdir) as checkpoints:
+        step = checkpoints.latest_step()
+        try:
+            stored = checkpoints.item_metadata(step)["state"].tree
+            variables = {name: stored[name] for name in ("params", "batch_stats")}
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {checkpoints.directory}/{step} is damaged: {first_line(error)}"
+            ) from error
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+
+
+@contextmanager
+def _reader(workdir: Path) -> Iterator[ocp.CheckpointManager]:
+    """The checkpoints of a run that has at least one."""
+    directory = _directory(workdir)
+    options = ocp.CheckpointManagerOptions(create=False)
+    if not directory.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint; train there first")
+    handlers = {"state": ocp.PyTreeCheckpointHandler()}
+    with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as checkpoints:
+        if checkpoints.latest_step() is None:
+            raise UserError(f"{workdir} holds no finished checkpoint; train there first")
+        yield checkpoints
+
+
+def _step_of(checkpoints: ocp.CheckpointManager, workdir: Path, which: str) -> int:
+    steps = sorted(checkpoints.all_steps())
+    if which == "last":
+        return steps[-1]
+    best = read_best(workdir)
+    if which == "best":
+        if best is None:
+            raise UserError(f"{workdir} has no evaluation yet to tell which checkpoint is best")
+        which = str(best.step)
+    if which not in map(str, steps):
+        raise UserError(
+            f"{workdir} has no checkpoint {which!r}; there are last, best and "
+            f"{', '.join(map(str, steps))}"
+        )
+    return int(which)
+
+
+def _directory(workdir: Path) -> Path:
+    return Path(workdir).absolute() / "checkpoints"

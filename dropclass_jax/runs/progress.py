@@ -1,0 +1,143 @@
+"""What a run says while it goes: one live line on the terminal, JSON lines, TensorBoard."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from dropclass_jax.runs import records, rundir
+
+_SHORT = {
+    "loss": "loss",
+    "loss_plain": "plain",
+    "loss_plain_region": "region",
+    "loss_drop": "drop",
+    "loss_drop_region": "region",
+    "suppression": "supp",
+    "loss_auxiliary": "aux",
+    "skipped": "skipped",
+    "lr": "lr",
+    "lambda": "λ",
+    "p": "p",
+}
+
+
+class Progress:
+    """The record of one run; processes other than the first keep none.
+
+    Args:
+      workdir: the run's folder.
+      step: the step that the run starts or continues at.
+      total_steps: its length.
+      batch_size: examples a step, over all devices.
+      start: when the process started, by ``time.monotonic``.
+    """
+
+    def __init__(
+        self, workdir: Path, step: int, total_steps: int, batch_size: int, start: float
+    ) -> None:
+        self._workdir = workdir
+        self._total = total_steps
+        self._batch_size = batch_size
+        self._enabled = jax.process_index() == 0
+        self._live = sys.stdout.isatty()
+        self._start = start
+        if self._enabled:
+            rundir.forget_after(workdir, step)
+            records.begin(workdir, step)
+            # Events past this step, of a start that was killed, are hidden by TensorBoard.
+            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._trained_since = step, 0.0  # the step of the last record, and seconds of training
+        self._running_since: float | None = None
+
+    def resume_clock(self) -> None:
+        """A step begins: the time until the clock is paused is that of training."""
+        if self._running_since is None:
+            self._running_since = time.monotonic()
+
+    def pause_clock(self) -> None:
+        """Steps are over for now: what follows is evaluating or saving."""
+        last, seconds = self._trained_since
+        self._trained_since = last, seconds + time.monotonic() - self._running_since
+        self._running_since = None
+
+    def train(self, step: int, scalars: dict[str, float]) -> None:
+        """Record the scalars of one step, and the speed of training since the last record."""
+        self.pause_clock()
+        since, seconds = self._trained_since
+        self._trained_since = step, 0.0
+        self.resume_clock()
+        speed = (step - since) * self._batch_size / max(seconds, 1e-9)
+        if not self._enabled:
+            return
+        record = {
+            "kind": "train",
+            "step": step,
+            "total_steps": self._total,
+            **scalars,
+            "images_per_second": speed,
+        }
+        rundir.append_records(self._workdir, [record])
+        for name, value in {**scalars, "images_per_second": speed}.items():
+            self._board.add_scalar(f"train/{name}", value, step)
+        eta = (self._total - step) * self._batch_size / speed
+        records.update(self._workdir, time.monotonic() - self._start)
+        self._line(progress_line(step, self._total, eta, speed, scalars))
+
+    def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
+        """Record the scores of every head on one split."""
+        if not self._enabled:
+            return
+        about = {"kind": "eval", "step": step, "split": split}
+        rundir.append_records(
+            self._workdir,
+            (
+                {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
+                for head, scores in heads.items()
+            ),
+        )
+        records.update(self._workdir, time.monotonic() - self._start)
+        for head, scores in heads.items():
+            for name in ("mean_iou", "pixel_accuracy"):
+                self._board.add_scalar(f"{split}/{head}/{name}", scores[name], step)
+            self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """Show a picture, uint8 ``[H, W, 3]``, on TensorBoard."""
+        if self._enabled:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def say(self, text: str) -> None:
+        """Print a line of its own above the live one."""
+        if self._enabled:
+            print(("\r\x1b[K" if self._live else "") + text, flush=True)
+
+    def close(self) -> None:
+        """Write out what is still in memory."""
+        if self._enabled:
+            self._board.close()
+            if self._live:
+                print(flush=True)
+
+    def _line(self, text: str) -> None:
+        # A terminal gets one line that is written over; a file or a pipe gets a line each.
+        print("\r\x1b[K" + text if self._live else text, end="" if self._live else "\n", flush=True)
+
+
+def progress_line(
+    step: int, total: int, eta: float, speed: float, scalars: dict[str, float]
+) -> str:
+    """``step 120/700  17 %  eta 4:10  8.1 img/s  loss 1.23 ...``; eta in seconds."""
+    minutes, seconds = divmod(round(eta), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    values = "  ".join(
+        f"{short} {scalars[name]:.3g}" for name, short in _SHORT.items() if name in scalars
+    )
+    return f"step {step}/{total}  {step / total:.0%}  eta {clock}  {speed:.3g} img/s  {values}"

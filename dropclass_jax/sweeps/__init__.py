@@ -1,0 +1,1 @@
+"""Plan, start and follow the runs of a sweep."""

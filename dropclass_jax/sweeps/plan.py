@@ -1,0 +1,239 @@
+"""A sweep: some arms, each a config, times some seeds, each an ordinary run.
+
+A sweep file is a small Python file whose docstring asks a question, with one function::
+
+    def get_arms(config):
+        return {"plain": {"dropclass.enabled": False}, "alpha 1": {"dropclass.alpha": 1.0}}
+
+The arms' settings are those that differ from ``config``, by their full keys; the first arm is what
+the others are compared with. An arm that starts from the network of another arm's run of the same
+seed says so by ``"init.path": "{sweep}/ARM/seed{seed}"``.
+"""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from dropclass_jax import evaluate
+from dropclass_jax.cli import app
+from dropclass_jax.errors import UserError, first_line, nearest
+from dropclass_jax.experiment import build
+from dropclass_jax.runs import rundir
+
+Arms = dict[str, dict[str, Any]]
+
+# Settings that come with the length of training.
+LENGTH = ("total_steps", "eval.every_steps", "checkpoint.every_steps")
+
+
+class Sweep(NamedTuple):
+    """What a sweep file holds.
+
+    Attributes:
+      question: the first paragraph of its docstring.
+      arms: ``{name: {config key: value}}``, the reference first.
+    """
+
+    question: str
+    arms: Arms
+
+
+class Run(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      arm: its name.
+      seed: of the run.
+      workdir: ``SWEEPDIR/ARM/seedN``.
+      config: the run's config, whole.
+      after: the folder of the run that has to be finished before, where there is one.
+    """
+
+    arm: str
+    seed: int
+    workdir: Path
+    config: ConfigDict
+    after: Path | None
+
+    @property
+    def name(self) -> str:
+        """``ARM/seedN``."""
+        return f"{self.arm}/seed{self.seed}"
+
+
+def load(path: str, config: ConfigDict) -> Sweep:
+    """Read a sweep file.
+
+    Args:
+      path: of the file.
+      config: the config that the arms differ from.
+
+    Raises:
+      UserError: it is missing or holds no sweep.
+    """
+    try:
+        names = runpy.run_path(path)
+        get_arms = names["get_arms"]
+    except OSError:
+        raise UserError(f"sweep file {path} does not exist or cannot be read") from None
+    except KeyError:
+        raise UserError(f"sweep file {path} has no get_arms function") from None
+    arms = get_arms(config.copy_and_resolve_references())
+    if not arms:
+        raise UserError(f"sweep file {path} has no arms")
+    for name in arms:
+        if not name or name.startswith(".") or "/" in name:
+            raise UserError(f"sweep file {path}: {name!r} cannot be an arm's name, nor a folder's")
+    question = " ".join((names.get("__doc__") or path).strip().split("\n\n")[0].split())
+    return Sweep(question, arms)
+
+
+def choose(sweep: Sweep, names: Sequence[str]) -> Sweep:
+    """The sweep with these arms alone; all of them for none."""
+    for name in names:
+        if name not in sweep.arms:
+            raise UserError(f"the sweep has no arm {name!r}{nearest(name, sweep.arms)}")
+    kept = {name: arm for name, arm in sweep.arms.items() if not names or name in names}
+    return sweep._replace(arms=kept)
+
+
+def plan(sweep: Sweep, config: ConfigDict, folder: Path, seeds: Sequence[int]) -> list[Run]:
+    """Every run of a sweep, a seed of all arms before the next; none before the run it waits for.
+
+    Args:
+      sweep: the arms.
+      config: what they differ from.
+      folder: the sweep's; made absolute, as a run's config may name another run.
+      seeds: of every arm.
+
+    Raises:
+      UserError: an arm sets what no config has.
+    """
+    folder = folder.absolute()
+    known = dict(app.flatten(config))
+    runs = [
+        _run(arm, settings, config, known, folder, seed)
+        for seed in seeds
+        for arm, settings in sweep.arms.items()
+    ]
+    planned, waiting = [], runs
+    while waiting:  # as long as some are ready
+        folders = {run.workdir for run in planned}
+        others = {run.workdir for run in waiting}
+        ready = [run for run in waiting if run.after is None or run.after in folders]
+        if not ready:
+            run = waiting[0]
+            why = "waits for itself" if run.after in others else f"needs {run.after}, no run of it"
+            raise UserError(f"arm {run.arm!r} of the sweep {why}")
+        planned += ready
+        waiting = [run for run in waiting if run not in ready]
+    return planned
+
+
+def _run(
+    arm: str,
+    settings: Mapping[str, Any],
+    config: ConfigDict,
+    known: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+) -> Run:
+    changed = config.copy_and_resolve_references()
+    after = None
+    for key, value in {**settings, "seed": seed}.items():
+        if key not in known:
+            raise UserError(f"arm {arm!r}: unknown config key {key!r}{nearest(key, known)}")
+        if isinstance(known[key], ConfigDict):
+            raise UserError(f"arm {arm!r}: config key {key!r} is a section; set one of its keys")
+        if key == "seed" and key in settings:
+            raise UserError(f"arm {arm!r} sets the seed; give --seeds")
+        if key == "init.path" and "{sweep}" in value:
+            value = value.format(sweep=folder, seed=seed)
+            after = Path(value)
+        try:
+            changed.update_from_flattened_dict({key: value})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"arm {arm!r}: {key} = {value!r}: {first_line(error)}") from None
+    return Run(arm, seed, folder / arm / f"seed{seed}", changed, after)
+
+
+def check(runs: Sequence[Run]) -> None:
+    """Refuse what would stop one of the runs, before the first of them.
+
+    All that a run does before its first step but drawing the network: its data set is prepared, and
+    every value is looked at.
+
+    Raises:
+      UserError: names the arm, and what is wrong with it.
+    """
+    datasets = {}
+    arms = {run.arm: run for run in runs}
+    for run in arms.values():
+        try:
+            build.check(run.config)
+            data = str(run.config.data.to_dict())
+            if data not in datasets:
+                datasets[data] = build.load_data(run.config)
+            build.build(run.config, datasets[data])
+            for split in ("train", *run.config.eval.splits):
+                evaluate.check_split(datasets[data], split)
+            build.train_batches(run.config, datasets[data])
+        except UserError as error:
+            raise UserError(f"arm {run.arm!r}: {error}") from None
+
+
+def is_finished(run: Run) -> bool:
+    """Whether a run has reached its last step and was evaluated there, on all of its splits.
+
+    Raises:
+      UserError: its folder holds a run of another config.
+    """
+    if not (run.workdir / "config.json").exists():
+        return False
+    changed = rundir.differences(run.workdir, run.config)
+    if run.after:  # an older place of the sweep's folder is no difference
+        changed = [line for line in changed if not line.startswith("init.path ")]
+    if changed:
+        raise UserError(
+            f"{run.workdir} holds a run of another config: {'; '.join(changed)}. "
+            "Choose another --dir, or give the old values"
+        )
+    metrics = read_metrics(run.workdir)
+    scored = {entry["split"] for entry in metrics.get("results", ())}
+    return metrics.get("step") == run.config.total_steps and scored >= {*run.config.eval.splits}
+
+
+def steps_in_all(run: Run, runs: Sequence[Run]) -> int:
+    """The steps of a run, and of the one that it started from, and so on."""
+    before = next((other for other in runs if other.workdir == run.after), None)
+    return run.config.total_steps + (steps_in_all(before, runs) if before else 0)
+
+
+def family(settings: Mapping[str, Any]) -> str:
+    """Equal for arms that differ in nothing but the length of training."""
+    return str(sorted((key, str(value)) for key, value in settings.items() if key not in LENGTH))
+
+
+def read_metrics(workdir: Path) -> dict[str, Any]:
+    """The content of a run's ``metrics.json``; nothing where there is none yet."""
+    try:
+        return json.loads((workdir / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def arguments(spec: str, run: Run) -> list[str]:
+    """The arguments of ``dropclass_jax.train`` for a run: only what differs from ``spec``."""
+    given = dict(app.flatten(app.load_config(spec)))
+    changed = [
+        f"--config.{key}={value}"
+        for key, value in app.flatten(run.config)
+        if not isinstance(value, ConfigDict) and given[key] != value
+    ]
+    return [f"--config={spec}", f"--workdir={run.workdir}", *changed]
