@@ -1,7 +1,7 @@
 """Golden values of the reference implementations, and the weights and inputs they belong to.
 
-The files under ``tests/data`` hold results only. Weights and inputs follow from seeds by the rules
-below, in NumPy, in the order of the PyTorch state dict; layouts are PyTorch's (NCHW, OIHW) until
+The files under ``tests/golden`` hold results only. Weights and inputs follow from seeds by the
+rules below, in NumPy, in the order of the PyTorch state dict; layouts are PyTorch's (NCHW, OIHW) until
 ``nhwc``. The sources and versions are named in each file's ``meta``.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-DATA = pathlib.Path(__file__).parent / "data"
+DATA = pathlib.Path(__file__).parent / "golden"
 
 
 class Reference(NamedTuple):
@@ -24,7 +24,7 @@ class Reference(NamedTuple):
 
 
 def load(name: str) -> Reference:
-    """Reads ``tests/data/<name>.npz``."""
+    """Reads ``tests/golden/<name>.npz``."""
     with np.load(DATA / f"{name}.npz") as file:
         arrays = dict(file)
     return Reference(arrays, json.loads(str(arrays["meta"])))

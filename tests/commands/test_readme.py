@@ -14,9 +14,9 @@ from dropclass_jax import dropclass, models, objective
 from dropclass_jax.cli.app import flatten, load_config
 from dropclass_jax.models import __main__ as table
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 BLOCKS = re.findall(
-    r"<!-- tests/test_readme.py runs this block as it stands. -->\n```python\n(.*?)```",
+    r"<!-- tests/commands/test_readme.py runs this block as it stands. -->\n```python\n(.*?)```",
     README,
     flags=re.DOTALL,
 )
@@ -134,7 +134,7 @@ def test_the_options_it_lists_exist():
 
 
 def test_the_files_it_names_exist():
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     for name in re.findall(
         r"`((?:launch|configs|dropclass_jax|tests|results)/[\w./]+\w)`?", README
     ):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from absl import flags
+from facts import facts_only
 from ml_collections import config_flags
-from test_configs import facts_only
 
 from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ import pytest
 from dropclass_jax.errors import UserError
 from dropclass_jax.runs import checkpoint
 from dropclass_jax.training import state
+
+HERE = Path(__file__).parent
 
 OPTIMIZER = optax.adamw(1e-3)
 
@@ -149,7 +152,11 @@ def run(function, workdir):
     """A function of this file in a process of its own."""
     script = f"import pathlib, test_checkpoint as t; t.{function}(pathlib.Path({str(workdir)!r}))"
     return subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd="tests", check=False
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=HERE,
+        check=False,
     )
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from facts import FACTS, facts_only
 
-from dropclass_jax import data
 from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import info
 from dropclass_jax.experiment import build
@@ -19,26 +19,10 @@ SPECS = [f"configs/{stem}.py" for stem in FILES] + [
     "configs/camvid.py:hrnet_w18_small_v2,full",
     "configs/camvid.py:deeplab_v3_mobilenet_v3_small",
 ]
-FACTS = {facts.name: facts for facts in (info.CAMVID, info.CITYSCAPES, info.STREETS, info.VOC)}
 # Whatever a user's folder holds.
 FACTS["folder"] = info.DatasetInfo("folder", ("a", "b", "c"), info.distinct_colors(3))
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}
-
-
-class Split(list):
-    """Sixteen images without pixels, and what a set knows of them."""
-
-    def __init__(self, num_classes):
-        super().__init__(range(16))
-        self.class_pixels = np.ones((16, num_classes), np.int64)
-
-
-def facts_only(name):
-    """A data set with splits of the usual names and no pixels."""
-    pixels = np.arange(1, FACTS[name].num_classes + 1)
-    splits = {split: Split(FACTS[name].num_classes) for split in ("train", "val", "val_out")}
-    return data.Dataset(FACTS[name], splits, {"train": pixels}, {"train": pixels}, "none")
 
 
 @pytest.mark.parametrize("spec", SPECS)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import counts_of
+from html_page import Page
 from report_fixture import CAMVID, write_run
-from test_report import Page
-from test_resampling import counts_of
 
 from dropclass_jax import compare
 from dropclass_jax.errors import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from test_report import Page
+from html_page import Page
 
 from dropclass_jax import ablate
 from dropclass_jax.cli.app import load_config

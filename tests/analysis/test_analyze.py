@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from html_page import Page
 from matplotlib.colors import to_rgba
 from report_fixture import CAMVID, classes_of
-from test_report import Page
 
 from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
