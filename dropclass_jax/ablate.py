@@ -21,11 +21,11 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax import compare
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import sweep_page, sweep_summary, wording
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs import records
+from dropclass_jax.runs.results import common_counts, try_metrics
 from dropclass_jax.sweeps import jobs, plan, slurm
 from dropclass_jax.sweeps.plan import Run
 
@@ -99,7 +99,7 @@ class _Show:
             time_taken = wording.duration(seconds)
             scores = ", ".join(
                 f"{entry['mean_iou']:.4f} on {entry['split']} ({entry['head']} head)"
-                for entry in plan.read_metrics(run.workdir).get("results", ())
+                for entry in try_metrics(run.workdir).get("results", ())
                 if entry["split"] == run.config.eval.splits[0]
             )
             self._say(f"{job.name}: done, {count}, in {time_taken}; mIoU {scores}")
@@ -116,7 +116,7 @@ class _Show:
         self._shown = time.monotonic()
         parts = [f"{self._ended}/{len(self._runs)} done"]
         for run in (self._runs[job.name] for job in now):
-            last = max((r["step"] for r in rundir.records(run.workdir)), default=0)
+            last = max((r["step"] for r in records.read(run.workdir)[0]), default=0)
             parts.append(f"{run.name} {last}/{run.config.total_steps}")
         print("\r\x1b[K" + "  ".join(parts)[:120], end="", flush=True)
 
@@ -138,15 +138,15 @@ def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> No
         raise UserError(f"no run of the sweep in {folder} is finished")
     # The reference first, whichever of its runs was planned when.
     finished.sort(key=lambda run: list(arms.arms).index(run.arm))
-    counts = compare.common_counts([run.workdir for run in finished])
+    counts = common_counts([run.workdir for run in finished])
     results = [
         sweep_summary.Result(
             run.arm,
             plan.family(arms.arms[run.arm]),
             run.seed,
             plan.steps_in_all(run, runs),
-            plan.read_metrics(run.workdir),
-            list(rundir.records(run.workdir)),
+            try_metrics(run.workdir),
+            records.read(run.workdir)[0],
             run.config.batch_size,
             of_images,
         )

@@ -18,7 +18,6 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from dropclass_jax import evaluate, report
 from dropclass_jax.analysis import choose, explain, measure, numbers
 from dropclass_jax.analysis.tail import classifier_weights
 from dropclass_jax.cli import app
@@ -27,8 +26,10 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.evaluation import summary
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data
 from dropclass_jax.reporting import analysis_page, cam_figures
-from dropclass_jax.runs import records, rundir, trained
+from dropclass_jax.runs import provenance, results, rundir, trained
+from dropclass_jax.runs.files import finite, write_json
 from dropclass_jax.runs.trained import Trained
 
 MOST_RUNS = 6  # more cannot be told apart in one chart
@@ -79,10 +80,10 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
     config = networks[0].config
     if options.data_dir is not None:
         config.data.dir = options.data_dir
-    dataset = build.load_data(config)
+    dataset = load_data(config)
     rundir.check_classes(networks[0].workdir, dataset.info.classes)
     split = options.split or config.eval.splits[0]
-    evaluate.check_split(dataset, split)
+    dataset.check_split(split)
     source = dataset.splits[split]
     classes = describe_classes(dataset.counted_info)
     chosen = choose_classes(options.classes, classes, source, split, options.cam_images)
@@ -95,8 +96,8 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
         "images": len(looked_at),
         "region": options.region,
         "classes": classes,
-        "command": records.command(),
-        "versions": records.versions(),
+        "command": provenance.command(),
+        "versions": provenance.versions(),
         "runs": [],
     }
     pictures: dict[int, list[cam_figures.Row]] = {k: [] for k in chosen}
@@ -118,9 +119,9 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
         )
         for k, new in rows.items():
             pictures[k] += new
-    content = rundir.finite(content)
+    content = finite(content)
     with writing(out):
-        rundir.write_json(out / "analysis.json", content)
+        write_json(out / "analysis.json", content)
         analysis_page.write(
             out, content, {classes[k]["name"]: rows for k, rows in pictures.items()}
         )
@@ -289,7 +290,7 @@ def describe_run(label: str, network: Trained) -> dict[str, Any]:
 def context_gap(workdir: Path) -> dict[str, Any] | None:
     """``numbers.context_gap`` of a run; None where it was not evaluated."""
     with contextlib.suppress(UserError):
-        return numbers.context_gap(report.read_metrics(workdir))
+        return numbers.context_gap(results.read_metrics(workdir))
     return None
 
 

@@ -19,7 +19,8 @@ from dropclass_jax import models
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained, weight_files
-from dropclass_jax.training import state
+from dropclass_jax.models.variables import init_shapes
+from dropclass_jax.runs import checkpoint
 
 
 def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
@@ -28,7 +29,7 @@ def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
     The classifiers are kept whatever their number of classes is.
 
     Args:
-      source: see ``weights.read``.
+      source: see ``checkpoint.read_weights``.
       target: ``.npz`` or ``.safetensors``.
       model: a name of ``dropclass_jax.models``.
 
@@ -39,10 +40,10 @@ def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
       UserError: anything that does not fit; nothing is written then.
     """
     weight_files.check_writable(target)
-    arrays = weight_files.read(source)
+    arrays = checkpoint.read_weights(source)
     # The number of classes is the file's own, or any: a fresh classifier is not written.
     network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
-    shapes = state.init_shapes(network)
+    shapes = init_shapes(network)
     variables, report = pretrained.load_state_dict(shapes, arrays)
     leaves = traverse_util.flatten_dict(variables, sep="/")
     fresh = set(report.missing)

@@ -24,3 +24,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``'; did you mean X?'`` for the known name most like a wrong one, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def one_of(names: Iterable[str]) -> str:
+    """``"one of 'a', 'b'"``: what a value may be, for a message."""
+    return "one of " + ", ".join(map(repr, names))

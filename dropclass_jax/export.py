@@ -35,6 +35,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
 from dropclass_jax.runs import rundir, trained
+from dropclass_jax.runs.files import finite, write_json
 from dropclass_jax.runs.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -239,8 +240,8 @@ def export_run(
         content["check"] = compare(
             read(path), network, sizes, output=output, head=head, views=views
         )
-    content = rundir.finite(content)
-    rundir.write_json(path.with_name(path.name + ".json"), content)
+    content = finite(content)
+    write_json(path.with_name(path.name + ".json"), content)
     return content
 
 

@@ -18,14 +18,17 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax import data, evaluate
+from dropclass_jax import data
 from dropclass_jax.cli import app
+from dropclass_jax.cli.run_report import write_reports
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation import metrics
-from dropclass_jax.experiment import build
-from dropclass_jax.models import pretrained, weight_files
-from dropclass_jax.parallel import pmap, preemption
-from dropclass_jax.reporting import pictures
+from dropclass_jax.evaluation import loop, metrics
+from dropclass_jax.experiment import build, check
+from dropclass_jax.experiment.batches import load_data, train_batches
+from dropclass_jax.models import pretrained
+from dropclass_jax.models.variables import init_variables
+from dropclass_jax.parallel import pmap, preemption, processes
+from dropclass_jax.reporting import pictures, table
 from dropclass_jax.runs import checkpoint, results, rundir
 from dropclass_jax.runs.progress import Progress
 from dropclass_jax.training import guard, state
@@ -46,28 +49,26 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: anything that the user can mend; before any work wherever possible.
     """
     start = time.monotonic()
-    build.check(config)
+    check.check(config)
     initial_weights, report = None, None
     if config.init.path and not checkpoint.exists(workdir):
-        initial_weights = weight_files.read(config.init.path)
-    dataset = build.load_data(config)
+        initial_weights = checkpoint.read_weights(config.init.path)
+    dataset = load_data(config)
     built = build.build(config, dataset)
     for split in ("train", *config.eval.splits):
-        evaluate.check_split(dataset, split)
-    train_batches = partial(
-        build.train_batches,
+        dataset.check_split(split)
+    batches_from = partial(
+        train_batches,
         config,
         dataset,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    train_batches()  # refuses what cannot work while there is no run yet
-    variables = state.init_variables(
-        built.model, jax.random.key(config.seed), image_shape=(64, 64, 3)
-    )
+    batches_from()  # refuses what cannot work while there is no run yet
+    variables = init_variables(built.model, jax.random.key(config.seed), image_shape=(64, 64, 3))
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
-    pmap.first_process(
+    processes.first_process(
         lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
     )
 
@@ -81,7 +82,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"continuing {workdir} at step {step}")
     elif report:
         progress.say(f"{config.init.path}: {report}")
-    batches = train_batches(start_step=step)
+    batches = batches_from(start_step=step)
     if step < config.total_steps:
         train_step = _compile(pmap.pmap_step(built.train_step), current, config)
     evaluate_splits = partial(
@@ -129,9 +130,10 @@ def train(config: ConfigDict, workdir: Path) -> int:
         return 128 + received
     if jax.process_index() == 0:
         content = results.write(workdir, config, dataset, step, evaluations)
-        results.print_tables(content)
+        write_reports(workdir, content)
+        table.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
-    pmap.barrier("reported")
+    processes.barrier("reported")
     return 0
 
 
@@ -168,12 +170,12 @@ def _evaluate(
     current: state.TrainState,
     splits: tuple[str, ...],
     stop: preemption.StopRequest,
-) -> dict[str, results.Evaluation] | None:
+) -> dict[str, loop.Evaluation] | None:
     """Evaluate on some splits, and record the scores and pictures; None when it was stopped."""
     evaluations = {}
     step = int(current.step)
     for split in splits:
-        evaluation = evaluate.evaluate_split(
+        evaluation = loop.evaluate_split(
             eval_step, current.eval_variables, dataset, split, config.eval.batch_size, stop=stop
         )
         if evaluation is None:
@@ -203,8 +205,8 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     several = (given.coordinator, given.num_processes, given.process_id)
     if given.distributed or any(value is not None for value in several):
-        pmap.initialize(*several)
-    with pmap.leave_together():
+        processes.initialize(*several)
+    with processes.leave_together():
         spec = config_flags.get_config_filename(given["config"])
         return train(given.config, Path(given.workdir or default_workdir(spec)))
 

@@ -11,7 +11,7 @@ from launch_world import World
 from tiny import INFO, SETTINGS, TinyBackbone, known, last_map, save_run
 
 from dropclass_jax import train
-from dropclass_jax.cli import app
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.runs import trained
@@ -49,7 +49,7 @@ def named_tiny():
 def tiny_run(tmp_path_factory):
     """The folder of a finished DropClass run of the tiny network; copy it to write into it."""
     folder = tmp_path_factory.mktemp("tiny")
-    config = app.load_config("configs/streets.py:tiny")
+    config = load_config("configs/streets.py:tiny")
     config.update_from_flattened_dict({**SETTINGS, "data.prepared_dir": str(folder / "prepared")})
     with known():
         assert train.train(config, folder / "run") == 0

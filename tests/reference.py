@@ -1,8 +1,8 @@
 """Golden values of the reference implementations, and the weights and inputs they belong to.
 
 The files under ``tests/golden`` hold results only. Weights and inputs follow from seeds by the
-rules below, in NumPy, in the order of the PyTorch state dict; layouts are PyTorch's (NCHW, OIHW) until
-``nhwc``. The sources and versions are named in each file's ``meta``.
+rules below, in NumPy, in the order of the PyTorch state dict; layouts are PyTorch's (NCHW, OIHW)
+until ``nhwc``. The sources and versions are named in each file's ``meta``.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import tiny
 
-from dropclass_jax.models import weight_files
-from dropclass_jax.runs import checkpoint, rundir
+from dropclass_jax.runs import checkpoint, records
 
 MOMENTS = ("starting", "training", "saving", "evaluating")
 # Long enough for something to be under way at every moment.
@@ -73,10 +72,10 @@ def outcome(workdir: Path) -> dict:
     """Everything about a finished run that must not depend on how often it was stopped."""
     lines = [
         {key: value for key, value in record.items() if key != "images_per_second"}
-        for record in rundir.records(workdir)
+        for record in records.read(workdir)[0]
     ]
     return {
-        "variables": weight_files.read(workdir),
+        "variables": checkpoint.read_weights(workdir),
         "history": lines,
         "results": json.loads((workdir / "metrics.json").read_text())["results"],
         "best": checkpoint.read_best(workdir),

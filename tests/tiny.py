@@ -20,10 +20,11 @@ import jax
 import optax
 
 from dropclass_jax import models
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.data.info import DatasetInfo
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import load_config
+from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models.layers import ConvNorm, Layers
+from dropclass_jax.models.variables import init_variables
 from dropclass_jax.runs import checkpoint, rundir
 from dropclass_jax.training import state
 
@@ -97,8 +98,8 @@ def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     config = load_config("configs/streets.py:tiny")
     config.update_from_flattened_dict({"augment.crop": (32, 48), **settings})
     rundir.claim(workdir, config, "data", info)
-    network = build.model(config, info.num_classes)
-    variables = state.init_variables(network, jax.random.key(3), (64, 64, 3))
+    network = create_network(config, info.num_classes)
+    variables = init_variables(network, jax.random.key(3), (64, 64, 3))
     with checkpoint.manager(workdir) as checkpoints:
         checkpoint.save(checkpoints, state.from_variables(variables, optax.sgd(0.1)))
         checkpoint.finish(checkpoints)

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from dropclass_jax.evaluation import metrics
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.ops.resize import resize_bilinear
 
 

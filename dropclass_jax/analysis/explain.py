@@ -14,9 +14,9 @@ import numpy as np
 from dropclass_jax.analysis import taps
 from dropclass_jax.analysis.grad_cam import seg_grad_cam
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.ops.images import normalize
 from dropclass_jax.ops.resize import resize_bilinear
 from dropclass_jax.runs.trained import Trained
-from dropclass_jax.training import step
 
 REGIONS = ("label", "predicted")
 
@@ -105,7 +105,7 @@ def explain_batch(
       mean, std: of the images, on the scale 0 to 1.
       by_answer: explain the pixels predicted to be the class, not those labelled so.
     """
-    images = step.normalize(images, mean, std)
+    images = normalize(images, mean, std)
     own_head = "logits_drop" if model.dropclass else "logits"
 
     def network(push: Mapping[str, jax.Array]) -> tuple[jax.Array, Mapping[str, jax.Array]]:

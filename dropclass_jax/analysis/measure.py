@@ -13,8 +13,8 @@ from dropclass_jax.analysis import dependence
 from dropclass_jax.analysis.class_means import class_sums
 from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.ops.images import normalize
 from dropclass_jax.runs.trained import Trained
-from dropclass_jax.training import step
 
 
 class Measured(NamedTuple):
@@ -53,7 +53,7 @@ def measure_batch(
     Returns:
       ``{head: [K + 1, K, K] int32}`` and ``{features, features_drop: (sums [K, C], counts [K])}``.
     """
-    outputs = model.apply(variables, step.normalize(images, mean, std))
+    outputs = model.apply(variables, normalize(images, mean, std))
     features, rest = outputs["features"], tail(model)
     importance = classifier_weights(variables)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from dropclass_jax import report
 from dropclass_jax.analysis import dependence, selection, similarity
 from dropclass_jax.analysis.explain import Explained
 from dropclass_jax.analysis.grad_cam import share_inside
@@ -66,12 +65,12 @@ def context_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """The network's own IoUs in and out of context, where ``metrics.json`` has both."""
     head = "drop" if metrics["dropclass"] else "plain"
     entries = {entry["split"]: entry for entry in metrics["results"] if entry["head"] == head}
-    if not all(split in entries for split in report.CONTEXT_SPLITS):
+    if not all(split in entries for split in summary.CONTEXT_SPLITS):
         return None
-    inside, outside = (entries[split] for split in report.CONTEXT_SPLITS)
+    inside, outside = (entries[split] for split in summary.CONTEXT_SPLITS)
     return {
         "head": head,
-        "splits": list(report.CONTEXT_SPLITS),
+        "splits": list(summary.CONTEXT_SPLITS),
         "inside": inside["iou"],
         "outside": outside["iou"],
         "gap": summary.context_gaps(inside, outside),

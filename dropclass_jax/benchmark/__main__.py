@@ -37,8 +37,8 @@ from dropclass_jax.benchmark.case import DTYPES, Case
 from dropclass_jax.benchmark.section import Options, Skipped
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, nearest
-from dropclass_jax.runs import records
-from dropclass_jax.runs.rundir import finite
+from dropclass_jax.runs import provenance
+from dropclass_jax.runs.files import finite
 
 # In this order. Each has a TITLE, ``measure(case, options)`` and ``lines(results)``.
 SECTIONS = {
@@ -166,11 +166,11 @@ def main(argv: list[str]) -> int:
     repeats = min(given.repeats, 3) if given.quick else given.repeats
     options = Options(repeats, given.quick, compiled)
     content = {
-        "command": records.command(),
+        "command": provenance.command(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "device": records.device_name(),
-        "versions": {**records.versions(), **against_torch.versions()},
-        "revision": records.revision(),
+        "device": provenance.device_name(),
+        "versions": {**provenance.versions(), **against_torch.versions()},
+        "revision": provenance.revision(),
         "repeats": repeats,
         "sections": [],
     }

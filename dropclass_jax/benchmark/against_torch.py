@@ -31,8 +31,8 @@ from dropclass_jax.benchmark.section import Options, Skipped
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.errors import first_line
 from dropclass_jax.evaluation import inference
+from dropclass_jax.ops.images import normalize
 from dropclass_jax.parallel import pmap
-from dropclass_jax.training import step
 
 TITLE = "Against PyTorch"
 
@@ -127,7 +127,7 @@ def predicting(case: Case) -> Run:
 
     @jax.jit
     def predict(variables: Any, images: jax.Array) -> jax.Array:
-        images = step.normalize(images, jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
+        images = normalize(images, jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
         scores = inference.scores(inference.forward(model, variables), images)
         return inference.predictions(scores)["plain"]
 

@@ -18,7 +18,8 @@ import optax
 from dropclass_jax import models, schedules
 from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.models.variables import init_variables
+from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.training import optimizers, state, step
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -131,7 +132,7 @@ def new_state(case: Case, variant: str) -> state.TrainState:
 @functools.cache
 def _initial_state(case: Case, dropclass: bool) -> state.TrainState:
     model = network(case, "dropclass" if dropclass else "plain")
-    variables = state.init_variables(model, jax.random.key(0), (64, 64, 3))
+    variables = init_variables(model, jax.random.key(0), (64, 64, 3))
     fresh = state.from_variables(variables, _optimizer())
     return fresh.replace(step=jnp.int32(_TOTAL_STEPS // 2))
 

@@ -23,7 +23,7 @@ from dropclass_jax.benchmark.case import (
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.evaluation import boundary, inference
-from dropclass_jax.training import step
+from dropclass_jax.evaluation.step import eval_step
 
 TITLE = "Evaluation"
 
@@ -56,7 +56,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
 def _run(case: Case, variant: str, views: inference.Views = inference.WHOLE) -> Run:
     evaluate = jax.jit(
         partial(
-            step.eval_step,
+            eval_step,
             model=network(case, variant),
             num_classes=case.classes,
             image_mean=jnp.asarray(IMAGE_MEAN),

@@ -21,6 +21,7 @@ import jax
 from dropclass_jax.benchmark.case import Case, new_state, random_batch, train_step
 from dropclass_jax.benchmark.section import Skipped
 from dropclass_jax.cli import compilation
+from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 
 COMMAND = (sys.executable, "-m", "dropclass_jax.benchmark.fresh_process")
@@ -64,7 +65,7 @@ def ask(
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the process does."""
     case = Case(**request["case"])
-    step = pmap.pmap_step(train_step(case, request["variant"], pmap.AXIS))
+    step = pmap.pmap_step(train_step(case, request["variant"], axis.AXIS))
     current = pmap.replicate(new_state(case, request["variant"]))
     batch = pmap.shard(random_batch(case))
     start = time.perf_counter()

@@ -12,7 +12,7 @@ from dropclass_jax import objective
 from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import VARIANTS, Case, network
 from dropclass_jax.benchmark.section import Options
-from dropclass_jax.training import state
+from dropclass_jax.models.variables import init_shapes
 
 TITLE = "Memory kept for the backward pass (model.remat=none and blocks)"
 
@@ -40,7 +40,7 @@ def kept_bytes(case: Case, variant: str, *, remat: bool = False) -> int:
       remat: compute the backbone's blocks again.
     """
     model = network(case, variant, remat=remat)
-    shapes = state.init_shapes(model)
+    shapes = init_shapes(model)
     labels = jax.ShapeDtypeStruct((case.batch, *case.size), jnp.uint8)
     images = jax.ShapeDtypeStruct((case.batch, *case.size, 3), jnp.float32)
     keep = None if variant == "plain" else jax.ShapeDtypeStruct((case.classes,), jnp.float32)

@@ -21,7 +21,7 @@ from dropclass_jax.benchmark import resident, torch_networks
 from dropclass_jax.benchmark.case import IMAGE_MEAN, IMAGE_STD, Case, random_batch
 from dropclass_jax.benchmark.section import Skipped
 from dropclass_jax.benchmark.timing import Run
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 
 class Way(NamedTuple):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import runpy
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from dropclass_jax.cli import compilation
 from dropclass_jax.errors import UserError, nearest
+from dropclass_jax.experiment.config import flatten, load_config
 
 
 def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
@@ -75,27 +75,3 @@ def check_config_flags(argv: list[str]) -> None:
                 raise UserError(f"unknown config key {key!r}{nearest(key, known)}")
             if isinstance(known[key], ConfigDict):
                 raise UserError(f"config key {key!r} is a section; set one of the keys in it")
-
-
-def load_config(spec: str) -> ConfigDict:
-    """The config that ``--config=spec`` names: ``FILE`` or ``FILE:VARIANT``.
-
-    Raises:
-      UserError: the file is missing, is not a config, or does not know the variant.
-    """
-    path, _, variant = spec.partition(":")
-    try:
-        get_config = runpy.run_path(path)["get_config"]
-    except OSError:
-        raise UserError(f"config file {path} does not exist or cannot be read") from None
-    except KeyError:
-        raise UserError(f"config file {path} has no get_config function") from None
-    return get_config(variant) if variant else get_config()
-
-
-def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``('data.dir', value)`` for every key of a config, its sections included."""
-    for key, value in config.items():
-        yield prefix + key, value
-        if isinstance(value, ConfigDict):
-            yield from flatten(value, f"{prefix}{key}.")

@@ -74,6 +74,22 @@ class Dataset:
             class_images={**self.class_images, "train": self.class_images[split]},
         )
 
+    def check_split(self, split: str) -> None:
+        """Refuse a split that the set does not have, or has no labels of.
+
+        Raises:
+          UserError: lists the splits that there are, or says which has no labels.
+        """
+        if split not in self.splits:
+            raise UserError(
+                f"data set {self.info.name} has no split {split!r}; it has {', '.join(self.splits)}"
+            )
+        if not self.class_pixels[split].any():
+            raise UserError(
+                f"split {split!r} of data set {self.info.name} has no labelled pixel: "
+                "choose another"
+            )
+
 
 def load(
     name: str,

@@ -28,9 +28,9 @@ from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
 from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 KINDS = ("index", "color")
-IGNORE_LABEL = 255
 
 Color = tuple[int, int, int]
 

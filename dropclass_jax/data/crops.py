@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from dropclass_jax.data import transforms
-from dropclass_jax.data.transforms import IGNORE_LABEL, View
+from dropclass_jax.data.transforms import View
 from dropclass_jax.errors import UserError
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 ATTEMPTS = 10  # further windows that are tried; the last one is taken as it is
 

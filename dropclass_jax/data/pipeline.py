@@ -20,8 +20,8 @@ from dropclass_jax.data import allocator, augment, sampling
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
 from dropclass_jax.data.sampling import Sampler
-from dropclass_jax.data.transforms import IGNORE_LABEL
 from dropclass_jax.errors import UserError
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 
 def train_iterator(

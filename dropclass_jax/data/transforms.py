@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 
 from dropclass_jax.errors import UserError
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
-IGNORE_LABEL = 255
 VIEW_VARIATES = 4
 
 

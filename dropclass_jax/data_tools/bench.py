@@ -28,9 +28,10 @@ from dropclass_jax.data import augment, codec, pipeline, scenes, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
 from dropclass_jax.data.source import PreparedSource
-from dropclass_jax.data.transforms import IGNORE_LABEL, View
+from dropclass_jax.data.transforms import View
 from dropclass_jax.data_tools import arguments
 from dropclass_jax.errors import UserError
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 MOST_IMAGES = 256  # of a data set; more would only take longer to get into the cache
 RECIPE = transforms.scales((0.5, 2.1), 0.1)

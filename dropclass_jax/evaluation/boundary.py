@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from dropclass_jax.evaluation import metrics
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 # Of the image's diagonal. (The authors take 2 % as well, but 0.5 % for Cityscapes' large images.)
 DISTANCE = 0.02

@@ -24,7 +24,7 @@ Forward = Callable[[jax.Array], Heads]
 
 # Head -> what a network calls its logits. 'drop' is the reference's way to predict, with nothing
 # dropped; only a DropClass network has it.
-HEADS = {"plain": "logits", "drop": "logits_drop"}
+HEADS = {"drop": "logits_drop", "plain": "logits"}
 
 
 class Views(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 
 def confusion_matrix(

@@ -111,3 +111,35 @@ def context_gaps(inside: Entry, outside: Entry) -> list[float | None]:
     """IoU in context minus IoU out of context per class; None where either split lacks it."""
     pairs = zip(inside["iou"], outside["iou"], strict=True)
     return [None if a is None or b is None else a - b for a, b in pairs]
+
+
+# Where a data set has both, the second shows the classes of the first out of their usual context.
+CONTEXT_SPLITS = ("val", "val_out")
+
+
+def headline(metrics: Mapping[str, Any]) -> list[Entry]:
+    """The evaluations of the split that the page is about, the head that predicts first.
+
+    The split is `val` if there is one, else the first; the drop head predicts if there is one.
+    """
+    splits = _by_split(metrics)
+    return splits.get(CONTEXT_SPLITS[0]) or next(iter(splits.values()))
+
+
+def _by_split(metrics: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    splits: dict[str, list[Entry]] = {}
+    for entry in metrics["results"]:
+        splits.setdefault(entry["split"], []).append(entry)
+    return {
+        split: sorted(entries, key=lambda entry: entry["head"] != "drop")
+        for split, entries in splits.items()
+    }
+
+
+def _context_pair(metrics: Mapping[str, Any]) -> tuple[Entry, Entry] | None:
+    """The predicting head's evaluations in and out of context."""
+    splits = _by_split(metrics)
+    if not all(split in splits for split in CONTEXT_SPLITS):
+        return None
+    inside, outside = (splits[split][0] for split in CONTEXT_SPLITS)
+    return (inside, outside) if inside["head"] == outside["head"] else None

@@ -9,14 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dropclass_jax.losses.pixels import (
-    IGNORE_LABEL,
-    Pair,
-    cross_entropy,
-    nll,
-    pixel_pair,
-    pixel_weights,
-)
+from dropclass_jax.losses.pixels import Pair, cross_entropy, nll, pixel_pair, pixel_weights
+from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.ops.resize import resize_bilinear
 
 

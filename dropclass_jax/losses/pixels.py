@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from dropclass_jax.losses.upsampled import PixelLoss, sum_over_pixels
+from dropclass_jax.ops.labels import IGNORE_LABEL
 
 Pair = tuple[jax.Array, jax.Array]
-
-IGNORE_LABEL = 255
 
 
 def mean(pair: Pair) -> jax.Array:

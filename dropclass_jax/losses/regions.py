@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dropclass_jax.losses.pixels import IGNORE_LABEL
+from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.ops.resize import resize_bilinear
 
 

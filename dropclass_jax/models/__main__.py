@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dropclass_jax import models
-from dropclass_jax.training import state
+from dropclass_jax.models.variables import init_shapes
 
 IMAGE = (1024, 2048)  # pixels, as HRNet's authors count
 
@@ -68,12 +68,12 @@ def size(name: str, num_classes: int, auxiliary: bool) -> Size:
     counts = []
     for dropclass in (False, True):
         model = models.create(name, num_classes, auxiliary=auxiliary, dropclass=dropclass)
-        shapes = state.init_shapes(model)
+        shapes = init_shapes(model)
         counts.append(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"])))
 
     # The auxiliary head is for training: what predicts does without.
     model = models.create(name, num_classes, dropclass=False)
-    shapes = state.init_shapes(model)
+    shapes = init_shapes(model)
     image = jax.ShapeDtypeStruct((1, *IMAGE, 3), jnp.float32)
     predict = jax.jit(lambda variables, image: model.apply(variables, image)["logits"])
     traced = predict.trace(shapes, image)

@@ -12,7 +12,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from dropclass_jax.models import patterns
-from dropclass_jax.parallel import pmap
+from dropclass_jax.ops import axis
 
 # What rematerialisation may keep: to compute them again would take another exchange of devices.
 MOMENTS = "moments"
@@ -140,7 +140,7 @@ def _backward(
     standard = (_widened(x) - mean) * factor
     axes = tuple(range(x.ndim - 1))
     own = jnp.sum(g, axes), jnp.sum(g * standard, axes)
-    everywhere = pmap.psum(own, axis_name)
+    everywhere = axis.psum(own, axis_name)
     count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
     dx = scale * factor * (g - (everywhere[0] + standard * everywhere[1]) / count)
     return dx.astype(x.dtype), None, None, own[1].astype(scale.dtype), own[0].astype(scale.dtype)

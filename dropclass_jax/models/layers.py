@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dropclass_jax.models.batch_norm import BatchNorm
-from dropclass_jax.parallel import pmap
+from dropclass_jax.ops import axis
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -172,7 +172,7 @@ class Dropout(nn.Module):
         if not train or self.rate == 0 or self.is_initializing():
             return x
         if rows is None:
-            rows = pmap.example_rows(x.shape[0], self.axis_name)
+            rows = axis.example_rows(x.shape[0], self.axis_name)
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng("dropout"), rows)
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(kept, x / (1 - self.rate), 0).astype(x.dtype)

@@ -11,10 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 
 from dropclass_jax.errors import UserError, first_line
-from dropclass_jax.runs import checkpoint
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 OUR_SUFFIXES = (".npz", ".safetensors")
@@ -24,12 +22,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The tensors of a file or of a run, by name.
+    """The tensors of a file, by name.
 
     Args:
       path: ``.safetensors``, ``.npz``, a PyTorch file (``.pth``, ``.pt``, ``.bin``, ``.ckpt``,
-        ``.tar``: needs torch, and is read without running any code in it) or the folder of a run,
-        of which the latest checkpoint is taken.
+        ``.tar``: needs torch, and is read without running any code in it).
 
     Returns:
       ``{name: array}``: PyTorch's keys, or our own leaves ``params/...`` and ``batch_stats/...``.
@@ -38,8 +35,6 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
       UserError: names the file and what is wrong with it.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        return _read_run(path)
     if not path.exists():
         raise UserError(f"weights {path} do not exist")
     readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
@@ -140,12 +135,3 @@ def _state_dict(content: Any) -> dict[str, Any]:
         if isinstance(content.get(name), Mapping):
             return _state_dict(content[name])
     return {str(key): value for key, value in content.items() if hasattr(value, "detach")}
-
-
-def _read_run(workdir: Path) -> dict[str, np.ndarray]:
-    shapes = checkpoint.variable_shapes(workdir)
-    variables, _ = checkpoint.restore_variables(workdir, shapes)
-    return {
-        name: np.asarray(leaf)
-        for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()
-    }

@@ -10,8 +10,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from dropclass_jax.comparison.sides import Outcome
 from dropclass_jax.reporting import compare_summary, page
-from dropclass_jax.reporting.compare_summary import Outcome, Row
+from dropclass_jax.reporting.compare_summary import Row
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GRID,
@@ -22,7 +23,7 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs.files import finite, write_json
 
 COLUMNS = ("kind", "name", "train_pixel_share", "a", "b", "difference", "low", "high", "p")
 COLUMNS += ("verdict",)
@@ -58,11 +59,11 @@ def write(folder: Path, outcome: Outcome) -> str:
         },
         "findings": compare_summary.findings(outcome),
     }
-    rundir.write_json(folder / "compare.json", {**about, "rows": records})
+    write_json(folder / "compare.json", {**about, "rows": records})
     with open(folder / "compare.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(rundir.finite(_values(row)) for row in rows)
+        writer.writerows(finite(_values(row)) for row in rows)
     with matplotlib.rc_context({"text.parse_math": False}):
         chart = figure(outcome)
         chart.savefig(folder / "compare.png", dpi=130)

@@ -12,43 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from dropclass_jax.comparison import bootstrap, intervals
-from dropclass_jax.comparison.bootstrap import Comparison
 from dropclass_jax.comparison.intervals import Estimate
+from dropclass_jax.comparison.sides import Outcome
 from dropclass_jax.evaluation import summary
-from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting import table
 from dropclass_jax.reporting.wording import against, count
 
 NOISE = "within noise"
 LEVEL = 1 - intervals.CONFIDENCE
-
-
-class Outcome(NamedTuple):
-    """A comparison, with all that is needed to tell of it; pairs are of the sides A and B.
-
-    Attributes:
-      names: of the sides.
-      workdirs: the runs' folders.
-      heads: which head predicts.
-      steps: of training, all there are among the runs.
-      split: of the data set.
-      images: how many.
-      resamples: draws of the images.
-      classes: of `metrics.json`.
-      groups: how many classes each group has, in the order of the scores.
-      found: from `resampling.compare`: the mean, the groups, the classes.
-    """
-
-    names: tuple[str, str]
-    workdirs: tuple[list[str], list[str]]
-    heads: tuple[str, str]
-    steps: tuple[list[int], list[int]]
-    split: str
-    images: int
-    resamples: int
-    classes: Classes
-    groups: dict[str, int]
-    found: Comparison
 
 
 class Row(NamedTuple):

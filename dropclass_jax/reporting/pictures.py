@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from dropclass_jax.evaluation.summary import Classes
-from dropclass_jax.reporting.plot_style import GRID, INK, new_figure, sentence_title
+from dropclass_jax.reporting.plot_style import GRID, INK, legend, new_figure, sentence_title
 
 
 def colorize(
@@ -132,3 +132,49 @@ def sample_grid(
 def _short(name: str, limit: int = 44) -> str:
     """The end of a long name: what tells two file names apart."""
     return name if len(name) <= limit else "…" + name[1 - limit :]
+
+
+WIDTH = 10.4  # inches
+
+
+def contact_sheet(
+    samples: Sequence[Mapping[str, Any]], classes: Classes, title: str, ignore_label: int = 255
+) -> Figure:
+    """Each sample above the same with its label drawn over it; ignored pixels are striped.
+
+    Args:
+      samples: mappings with ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W], all of one size,
+        and ``id``; at least one.
+      classes: a ``name`` and a ``color`` (RGB, 0..255) each.
+      title: a sentence that says what is shown.
+      ignore_label: the label of ignored pixels.
+    """
+    height, width = samples[0]["label"].shape
+    # As many columns as make the sheet about as high as it is wide, or wider.
+    columns = min(int(np.ceil((2 * len(samples) * height / width) ** 0.5)), len(samples))
+    rows = -(-len(samples) // columns)
+    columns = -(-len(samples) // rows)  # no more than it takes
+    shown = np.unique(np.stack([s["label"] for s in samples]))
+    entries = legend_entries(shown, classes, ignore_label)
+    tile = WIDTH / columns
+    inches = rows * (1.93 * tile * height / width + 0.22)  # the gaps between tiles are not high
+    figure = new_figure(WIDTH, inches + 0.24 * -(-len(entries) // 6) + 0.7)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    colors = [about["color"] for about in classes]
+    for axes, sample in zip(grid.flat, samples, strict=False):
+        over = overlay(sample["image"], sample["label"], colors, ignore_label, 0.6)
+        over = hatch(over, sample["label"] == ignore_label, max(width // 32, 3))
+        line = np.full((max(height // 100, 1), width, 3), 255, np.uint8)
+        axes.imshow(np.concatenate([sample["image"], line, over]), interpolation="antialiased")
+        axes.set_title(_fit(sample["id"], tile), fontsize=8, loc="left", color=INK, pad=2)
+    legend(figure, handles=entries, loc="outside lower center", ncols=6)
+    sentence_title(figure, title)
+    return figure
+
+
+def _fit(name: str, inches: float) -> str:
+    """The end of a name that is too long for its tile: what tells two file names apart."""
+    most = max(int(13 * inches), 6)
+    return name if len(name) <= most else "…" + name[1 - most :]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dropclass_jax.evaluation import summary
 from dropclass_jax.reporting import page, sweep_figures, sweep_summary, table, wording
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs.files import finite, write_json
 
 
 def write(
@@ -50,7 +50,7 @@ def write(
         "missing": list(missing),
         "arms": arms,
     }
-    rundir.write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
+    write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
     _write_csv(folder / "sweep.csv", rows, split)
     with matplotlib.rc_context({"text.parse_math": False}):
         charts = {"sweep": sweep_figures.arms(rows, question, split)}
@@ -191,7 +191,7 @@ def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
                 values = [score.mean.value, score.deviation, *score.mean[1:]]
                 values += [row.against, *(score.difference or [None] * 3)]
                 about = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
-                values = rundir.finite([*about, *values, row.seconds_per_step])
+                values = finite([*about, *values, row.seconds_per_step])
                 writer.writerow(values)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation import inference, summary
 from dropclass_jax.evaluation.summary import Classes, Entry
 
 # Of every class, with their headings; results of older versions lack the last two.
@@ -207,3 +207,36 @@ def aligned(
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     return [line(header), rule, *map(line, rows), rule, *map(line, means)]
+
+
+def print_tables(
+    content: Mapping[str, Any],
+    heads: Iterable[str] | None = None,
+    views: inference.Views = inference.WHOLE,
+) -> None:
+    """Print one table a result; for a DropClass model the drop head's alone unless asked.
+
+    Results of other views than whole images are compared with those, where they are there.
+
+    Args:
+      content: of ``metrics.json``.
+      heads: whose results.
+      views: which results.
+    """
+    heads = tuple(heads or (("drop",) if content["dropclass"] else ("plain",)))
+    of_whole = {(entry["split"], entry["head"]): entry for entry in content["results"]}
+    shown, baselines = list(of_whole.values()), {}
+    if views != inference.WHOLE:
+        name = inference.describe(views)
+        shown = [entry for entry in content["view_results"] if entry["inference"] == name]
+        baselines = of_whole
+    shown = [entry for entry in shown if entry["head"] in heads]
+    for entry in shown:
+        baseline = baselines.get((entry["split"], entry["head"]))
+        print()
+        print(class_table(entry, content["classes"], baseline))
+    by_split = {entry["split"]: entry for entry in shown if entry["head"] == heads[0]}
+    inside, outside = summary.CONTEXT_SPLITS
+    if {inside, outside} <= by_split.keys():
+        print()
+        print(context_gap_table(by_split[inside], by_split[outside], content["classes"]))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,15 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
 from dropclass_jax.errors import UserError, first_line
-from dropclass_jax.parallel import pmap
-from dropclass_jax.runs import rundir
+from dropclass_jax.models import weight_files
+from dropclass_jax.parallel import processes
+from dropclass_jax.runs.files import write_json
 from dropclass_jax.training.state import TrainState
 
 Say = Callable[[str], None]
@@ -79,7 +83,7 @@ def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
     """Remember an evaluation if it is the best so far; of equal ones the first."""
     best = read_best(workdir)
     if (best is None or mean_iou > best.mean_iou) and jax.process_index() == 0:
-        rundir.write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
+        write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
@@ -114,7 +118,7 @@ def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if pmap.is_lost_process(error):
+        if processes.is_lost_process(error):
             raise
         saved = list(checkpoints.all_steps(read=True))
         last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"
@@ -152,7 +156,7 @@ def restore_latest(
         except Exception as error:
             fault = first_line(error)
         # What one process cannot read, none may continue from.
-        if not pmap.any_process(fault is not None):
+        if not processes.any_process(fault is not None):
             for bad, why in faults:
                 _set_aside(checkpoints, bad, why, say)
             return restored
@@ -203,7 +207,7 @@ def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say
             damaged = damaged.with_name(f"damaged_checkpoint_{step}_{number}")
         (checkpoints.directory / str(step)).rename(damaged)
         say(f"checkpoint {step} is damaged ({why}): moved to {damaged}, using an older one")
-    pmap.barrier(f"set aside {step}")
+    processes.barrier(f"set aside {step}")
     checkpoints.reload()
 
 
@@ -278,6 +282,26 @@ def variable_shapes(workdir: Path) -> dict[str, Any]:
                 f"checkpoint {checkpoints.directory}/{step} is damaged: {first_line(error)}"
             ) from error
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The tensors of a file of weights, or of a run's last checkpoint.
+
+    Args:
+      path: a file that ``weight_files.read`` takes, or the folder of a run.
+
+    Returns:
+      ``{name: array}``; of a run, what it predicts with: ``params/...`` and ``batch_stats/...``.
+
+    Raises:
+      UserError: names the file or folder and what is wrong with it.
+    """
+    workdir = Path(path).expanduser()
+    if not workdir.is_dir():
+        return weight_files.read(workdir)
+    variables, _ = restore_variables(workdir, variable_shapes(workdir))
+    leaves = traverse_util.flatten_dict(variables, sep="/")
+    return {name: np.asarray(leaf) for name, leaf in leaves.items()}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from dropclass_jax.runs import records, rundir
+from dropclass_jax.runs import records, starts
 
 _SHORT = {
     "loss": "loss",
@@ -49,8 +49,8 @@ class Progress:
         self._live = sys.stdout.isatty()
         self._start = start
         if self._enabled:
-            rundir.forget_after(workdir, step)
-            records.begin(workdir, step)
+            records.forget_after(workdir, step)
+            starts.begin(workdir, step)
             # Events past this step, of a start that was killed, are hidden by TensorBoard.
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self._trained_since = step, 0.0  # the step of the last record, and seconds of training
@@ -83,11 +83,11 @@ class Progress:
             **scalars,
             "images_per_second": speed,
         }
-        rundir.append_records(self._workdir, [record])
+        records.append(self._workdir, [record])
         for name, value in {**scalars, "images_per_second": speed}.items():
             self._board.add_scalar(f"train/{name}", value, step)
         eta = (self._total - step) * self._batch_size / speed
-        records.update(self._workdir, time.monotonic() - self._start)
+        starts.update(self._workdir, time.monotonic() - self._start)
         self._line(progress_line(step, self._total, eta, speed, scalars))
 
     def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
@@ -95,14 +95,14 @@ class Progress:
         if not self._enabled:
             return
         about = {"kind": "eval", "step": step, "split": split}
-        rundir.append_records(
+        records.append(
             self._workdir,
             (
                 {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
                 for head, scores in heads.items()
             ),
         )
-        records.update(self._workdir, time.monotonic() - self._start)
+        starts.update(self._workdir, time.monotonic() - self._start)
         for head, scores in heads.items():
             for name in ("mean_iou", "pixel_accuracy"):
                 self._board.add_scalar(f"{split}/{head}/{name}", scores[name], step)

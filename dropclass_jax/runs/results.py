@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from dropclass_jax import data, report
+from dropclass_jax import data
+from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import boundary, inference, metrics, summary
-from dropclass_jax.reporting import table
-from dropclass_jax.runs import records, rundir
-
-HEADS = tuple(inference.HEADS)
-
-
-class Evaluation(NamedTuple):
-    """What one pass over a split gives.
-
-    Attributes:
-      confusions: ``{head: [K, K] int64}``, all images together.
-      boundaries: ``{head: [K, 2] int64}``, likewise: intersections and unions near the contours.
-      ids: ``[N]`` str, the images' names.
-      counts: ``{head: [N, K, 3] int64}``, hits, labelled and predicted pixels of each image.
-      samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
-    """
-
-    confusions: dict[str, np.ndarray]
-    boundaries: dict[str, np.ndarray]
-    ids: np.ndarray
-    counts: dict[str, np.ndarray]
-    samples: list[dict[str, Any]]
+from dropclass_jax.evaluation.inference import HEADS
+from dropclass_jax.evaluation.loop import Evaluation
+from dropclass_jax.runs import provenance, records, starts
+from dropclass_jax.runs.files import finite, write_json
 
 
 def entries(
@@ -67,7 +52,7 @@ def write(
     heads: Iterable[str] = HEADS,
     views: inference.Views = inference.WHOLE,
 ) -> dict[str, Any]:
-    """Write ``metrics.json``, ``metrics.csv``, ``images.npz``, ``samples.npz``, ``report.html``.
+    """Write ``metrics.json``, ``images.npz`` and ``samples.npz``.
 
     Results of the same step that lie there for other splits, heads or views are kept; those of
     another step are not. Those of whole images are the run's ``results``, of which there are counts
@@ -85,7 +70,9 @@ def write(
     Returns:
       What was written to ``metrics.json``.
     """
-    old = _read_old(workdir, step)
+    old = try_metrics(workdir)
+    if old.get("step") != step:
+        old = {}
     fresh = [
         entry
         for split, evaluation in evaluations.items()
@@ -98,10 +85,10 @@ def write(
         "dropclass": config.dropclass.enabled,
         "seed": config.seed,
         "step": step,
-        "command": old.get("command") or records.command(),
-        "device": records.device_name(),
-        "versions": records.versions(),
-        **records.goodput(workdir, config.batch_size),
+        "command": old.get("command") or provenance.command(),
+        "device": provenance.device_name(),
+        "versions": provenance.versions(),
+        **starts.goodput(workdir, config.batch_size),
         "classes": [
             {"name": name, "color": color, "train_pixels": pixels, "train_pixel_share": share}
             for name, color, pixels, share in zip(
@@ -120,27 +107,15 @@ def write(
             (workdir / name).unlink(missing_ok=True)
     kind = "results" if views == inference.WHOLE else "view_results"
     content[kind] = _merge(content[kind], fresh, list(dataset.splits))
-    content = rundir.finite(content)
+    content = finite(content)
     for entry in content["results"] + content["view_results"]:
         means = summary.group_means(entry, content["classes"])
         entry["groups"] = {group: mean for group, (mean, _) in means.items()}
     if kind == "results":
         _write_counts(workdir / "images.npz", evaluations, heads)
         _write_samples(workdir / "samples.npz", evaluations)
-    rundir.write_json(workdir / "metrics.json", content)
-    table.write_csv(workdir / "metrics.csv", content)
-    if content["results"]:
-        report.write_report(workdir)
+    write_json(workdir / "metrics.json", content)
     return content
-
-
-def _read_old(workdir: Path, step: int) -> dict[str, Any]:
-    """What ``metrics.json`` says of the same step; nothing where it is of another."""
-    try:
-        old = json.loads((workdir / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return old if old.get("step") == step else {}
 
 
 def _merge(
@@ -198,34 +173,115 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     temporary.replace(path)
 
 
-def print_tables(
-    content: Mapping[str, Any],
-    heads: Iterable[str] | None = None,
-    views: inference.Views = inference.WHOLE,
-) -> None:
-    """Print one table a result; for a DropClass model the drop head's alone unless asked.
+def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The ids of a split's images, ``[N]``, and ``{head: [N, K, 3]}`` counts.
 
-    Results of other views than whole images are compared with those, where they are there.
-
-    Args:
-      content: of ``metrics.json``.
-      heads: whose results.
-      views: which results.
+    Raises:
+      UserError: the run was not evaluated on the split, or by an older version.
     """
-    heads = tuple(heads or (("drop",) if content["dropclass"] else ("plain",)))
-    of_whole = {(entry["split"], entry["head"]): entry for entry in content["results"]}
-    shown, baselines = list(of_whole.values()), {}
-    if views != inference.WHOLE:
-        name = inference.describe(views)
-        shown = [entry for entry in content["view_results"] if entry["inference"] == name]
-        baselines = of_whole
-    shown = [entry for entry in shown if entry["head"] in heads]
-    for entry in shown:
-        baseline = baselines.get((entry["split"], entry["head"]))
-        print()
-        print(table.class_table(entry, content["classes"], baseline))
-    by_split = {entry["split"]: entry for entry in shown if entry["head"] == heads[0]}
-    inside, outside = report.CONTEXT_SPLITS
-    if {inside, outside} <= by_split.keys():
-        print()
-        print(table.context_gap_table(by_split[inside], by_split[outside], content["classes"]))
+    try:
+        with np.load(workdir / "images.npz") as arrays:
+            ids = arrays[f"{split}/ids"]
+            counts = {
+                head: arrays[f"{split}/{head}/counts"]
+                for head in HEADS
+                if f"{split}/{head}/counts" in arrays
+            }
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):  # missing or damaged
+        counts = {}
+    if not counts:
+        raise UserError(
+            f"{workdir} has no counts of the images of {split} (images.npz); make them: "
+            f"python -m dropclass_jax.evaluate --workdir={workdir} --split={split}"
+        )
+    return ids, counts
+
+
+def common_counts(workdirs: Sequence[Path]) -> list[dict[str, dict[str, np.ndarray]]]:
+    """For each run ``{split: {head: [N, K, 3]}}``, of the splits whose images all runs have."""
+    read = []
+    for workdir in workdirs:
+        splits = {entry["split"] for entry in read_metrics(workdir)["results"]}
+        read.append({})
+        for split in splits:
+            with contextlib.suppress(UserError):
+                read[-1][split] = read_counts(workdir, split)
+
+    def known(split: str) -> bool:
+        if not all(split in run for run in read):
+            return False
+        labels = [next(iter(run[split][1].values()))[..., 1] for run in read]
+        return all(
+            np.array_equal(run[split][0], read[0][split][0]) and np.array_equal(label, labels[0])
+            for run, label in zip(read, labels, strict=True)
+        )
+
+    common = {split for split in read[0] if known(split)}
+    return [{split: run[split][1] for split in common} for run in read]
+
+
+def read_metrics(workdir: Path) -> dict[str, Any]:
+    """The content of a run's `metrics.json`.
+
+    Raises:
+      UserError: it is missing, is not JSON, or has no results.
+    """
+    path = workdir / "metrics.json"
+    if not workdir.is_dir():
+        raise UserError(f"{workdir} is not a directory: give the --workdir of a training run")
+    if not path.is_file():
+        raise UserError(f"{path} is missing: let the run finish or evaluate it, then report on it")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): evaluate the run again") from None
+    for key in ("dataset", "model", "dropclass", "step", "classes", "results"):
+        if metrics.get(key) in (None, []):
+            raise UserError(f"{path} has no {key!r}: evaluate the run again")
+    return metrics
+
+
+def try_metrics(workdir: Path) -> dict[str, Any]:
+    """The content of a run's ``metrics.json``; nothing where there is none that can be read."""
+    try:
+        return json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def read_samples(workdir: Path) -> dict[str, list[dict[str, Any]]]:
+    """Of each split its sample pictures in order, from ``samples.npz``."""
+    arrays = _read_arrays(workdir / "samples.npz")
+    splits: dict[str, list[dict[str, Any]]] = {}
+    names = {key.rsplit("/", 1)[0] for key in arrays}
+    for name in sorted(names, key=lambda name: int(name.rsplit("/", 1)[1])):
+        sample = {key: arrays[f"{name}/{key}"] for key in ("image", "label", "prediction")}
+        sample["id"] = str(arrays[f"{name}/id"])
+        splits.setdefault(_split_of(name), []).append(sample)
+    return dict(sorted(splits.items()))
+
+
+class Recorded(NamedTuple):
+    """All that a run's folder tells of it, for its report; see ``run_page.run_page``."""
+
+    metrics: dict[str, Any]
+    lines: list[dict[str, Any]]
+    unreadable: int
+    samples: dict[str, list[dict[str, Any]]]
+    config: str | None
+
+
+def read_recorded(workdir: Path) -> Recorded:
+    """Read a run's folder.
+
+    Raises:
+      UserError: ``metrics.json`` is missing, is not JSON, or has no results.
+    """
+    metrics = read_metrics(workdir)
+    config = workdir / "config.json"
+    return Recorded(
+        metrics,
+        *records.read(workdir),
+        read_samples(workdir),
+        config.read_text(encoding="utf-8") if config.is_file() else None,
+    )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from dropclass_jax.cli import app
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import flatten, from_json, load_config, to_json
+from dropclass_jax.runs.files import write_json
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
 _FREE = (
@@ -48,15 +44,15 @@ def claim(
             raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
         about = {} if info is None else dataclasses.asdict(info)
         write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
-        (workdir / "config.json").write_text(build.to_json(config) + "\n")
+        (workdir / "config.json").write_text(to_json(config) + "\n")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
 
 def differences(workdir: Path, config: ConfigDict) -> list[str]:
     """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``."""
-    old = dict(app.flatten(read_config(workdir)))
-    new = dict(app.flatten(build.from_json(build.to_json(config))))
+    old = dict(flatten(read_config(workdir)))
+    new = dict(flatten(from_json(to_json(config))))
     return [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted({*old, *new})
@@ -101,12 +97,12 @@ def read_config(workdir: Path) -> ConfigDict:
       UserError: the folder holds no run.
     """
     try:
-        config = build.from_json((Path(workdir) / "config.json").read_text())
+        config = from_json((Path(workdir) / "config.json").read_text())
     except (OSError, ValueError):
         raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
     base = Path(__file__).parent.parent.parent / "configs" / "base.py"
     if base.is_file():  # not there where the package alone is installed
-        _fill(config, app.load_config(str(base)))
+        _fill(config, load_config(str(base)))
     return config
 
 
@@ -136,59 +132,3 @@ def read_info(workdir: Path) -> DatasetInfo | None:
         )
     except (OSError, ValueError, KeyError, TypeError):  # the last: a fact without a default lacks
         return None
-
-
-def append_records(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines to ``metrics.jsonl``, in one write, so that a kill leaves all of them or none."""
-    lines = "".join(json.dumps(finite(record)) + "\n" for record in records)
-    with open(workdir / "metrics.jsonl", "ab", buffering=0) as file:
-        file.write(lines.encode())
-
-
-def records(workdir: Path) -> Iterator[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, without one that a kill cut short."""
-    try:
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
-
-
-def forget_after(workdir: Path, step: int) -> None:
-    """Drop the records that a run which continues at ``step`` will write again.
-
-    Those are all past it, and the evaluation at it, which comes after the checkpoint.
-    """
-    path = workdir / "metrics.jsonl"
-    if not path.exists():
-        return
-    kept = (
-        record
-        for record in records(workdir)
-        if record["step"] < step or (record["step"] == step and record["kind"] != "eval")
-    )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; NaN becomes null."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(finite(value), indent=1) + "\n")
-    temporary.replace(path)
-
-
-def finite(value: Any) -> Any:
-    """The value for JSON: arrays as lists, NaN and infinities as null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,9 +15,11 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import WHOLE, Views
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data
+from dropclass_jax.experiment.network import create_network
+from dropclass_jax.models.variables import init_shapes
+from dropclass_jax.ops.images import normalize
 from dropclass_jax.runs import checkpoint, rundir
-from dropclass_jax.training import state, step
 
 
 class Trained(NamedTuple):
@@ -53,9 +55,9 @@ def load(workdir: Path, which: str = "last") -> Trained:
     """
     workdir = Path(workdir)
     config = rundir.read_config(workdir)
-    info = rundir.read_info(workdir) or build.load_data(config).counted_info
-    model = build.model(config, info.num_classes)
-    shapes = state.init_shapes(model)
+    info = rundir.read_info(workdir) or load_data(config).counted_info
+    model = create_network(config, info.num_classes)
+    shapes = init_shapes(model)
     variables, at_step = checkpoint.restore_variables(workdir, dict(shapes), which)
     return Trained(workdir, config, info, model, variables, at_step)
 
@@ -106,6 +108,6 @@ def scorer(
 
     def score(variables: Any, images: jax.Array) -> jax.Array:
         forward = inference.forward(network.model, variables)
-        return inference.scores(forward, step.normalize(images, mean, std), **views._asdict())[head]
+        return inference.scores(forward, normalize(images, mean, std), **views._asdict())[head]
 
     return score

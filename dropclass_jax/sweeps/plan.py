@@ -12,7 +12,6 @@ seed says so by ``"init.path": "{sweep}/ARM/seed{seed}"``.
 
 from __future__ import annotations
 
-import json
 import runpy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from dropclass_jax import evaluate
-from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, nearest
 from dropclass_jax.experiment import build
-from dropclass_jax.runs import rundir
+from dropclass_jax.experiment.batches import load_data, train_batches
+from dropclass_jax.experiment.check import check as check_config
+from dropclass_jax.experiment.config import flatten, load_config
+from dropclass_jax.runs import results, rundir
 
 Arms = dict[str, dict[str, Any]]
 
@@ -116,7 +116,7 @@ def plan(sweep: Sweep, config: ConfigDict, folder: Path, seeds: Sequence[int]) -
       UserError: an arm sets what no config has.
     """
     folder = folder.absolute()
-    known = dict(app.flatten(config))
+    known = dict(flatten(config))
     runs = [
         _run(arm, settings, config, known, folder, seed)
         for seed in seeds
@@ -176,14 +176,14 @@ def check(runs: Sequence[Run]) -> None:
     arms = {run.arm: run for run in runs}
     for run in arms.values():
         try:
-            build.check(run.config)
+            check_config(run.config)
             data = str(run.config.data.to_dict())
             if data not in datasets:
-                datasets[data] = build.load_data(run.config)
+                datasets[data] = load_data(run.config)
             build.build(run.config, datasets[data])
             for split in ("train", *run.config.eval.splits):
-                evaluate.check_split(datasets[data], split)
-            build.train_batches(run.config, datasets[data])
+                datasets[data].check_split(split)
+            train_batches(run.config, datasets[data])
         except UserError as error:
             raise UserError(f"arm {run.arm!r}: {error}") from None
 
@@ -204,7 +204,7 @@ def is_finished(run: Run) -> bool:
             f"{run.workdir} holds a run of another config: {'; '.join(changed)}. "
             "Choose another --dir, or give the old values"
         )
-    metrics = read_metrics(run.workdir)
+    metrics = results.try_metrics(run.workdir)
     scored = {entry["split"] for entry in metrics.get("results", ())}
     return metrics.get("step") == run.config.total_steps and scored >= {*run.config.eval.splits}
 
@@ -220,20 +220,12 @@ def family(settings: Mapping[str, Any]) -> str:
     return str(sorted((key, str(value)) for key, value in settings.items() if key not in LENGTH))
 
 
-def read_metrics(workdir: Path) -> dict[str, Any]:
-    """The content of a run's ``metrics.json``; nothing where there is none yet."""
-    try:
-        return json.loads((workdir / "metrics.json").read_text())
-    except (OSError, ValueError):
-        return {}
-
-
 def arguments(spec: str, run: Run) -> list[str]:
     """The arguments of ``dropclass_jax.train`` for a run: only what differs from ``spec``."""
-    given = dict(app.flatten(app.load_config(spec)))
+    given = dict(flatten(load_config(spec)))
     changed = [
         f"--config.{key}={value}"
-        for key, value in app.flatten(run.config)
+        for key, value in flatten(run.config)
         if not isinstance(value, ConfigDict) and given[key] != value
     ]
     return [f"--config={spec}", f"--workdir={run.workdir}", *changed]

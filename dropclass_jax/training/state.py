@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -45,33 +44,6 @@ class TrainState:
         """
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
-
-
-def init_variables(
-    model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
-    """Fresh parameters and statistics.
-
-    Args:
-      model: a model of ``dropclass_jax.models``.
-      key: the PRNG key of the parameters.
-      image_shape: ``(H, W, 3)``; parameters do not depend on H and W, so small ones do.
-
-    Returns:
-      ``{"params": ..., "batch_stats": ...}``, float32.
-    """
-
-    def init(key: jax.Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
-
-    # It runs once: hundreds of random draws are not worth optimising, which takes half a minute.
-    once = {"xla_backend_optimization_level": 0}
-    return jax.jit(init).lower(key).compile(compiler_options=once)(key)
-
-
-def init_shapes(model: nn.Module) -> dict[str, Any]:
-    """What ``init_variables`` gives, as ``jax.ShapeDtypeStruct``: nothing is drawn or compiled."""
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
 def from_variables(

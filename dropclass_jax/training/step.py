@@ -14,7 +14,6 @@ of the whole batch, then for the gradients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,15 +23,13 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dropclass_jax import objective
+from dropclass_jax import losses, objective
 from dropclass_jax.dropclass import draw_keep
-from dropclass_jax.evaluation import boundary, inference, metrics
-from dropclass_jax.losses.pixels import IGNORE_LABEL
 from dropclass_jax.models.layers import dropout_rows
-from dropclass_jax.parallel import pmap
+from dropclass_jax.ops import axis
+from dropclass_jax.ops.images import Batch, normalize
+from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.training.state import TrainState, update_ema
-
-Batch = Mapping[str, jax.Array]
 
 # Folded into a step's key: beyond any row of a batch, whose keys are drawn likewise.
 _DROPOUT = 2**31
@@ -59,11 +56,6 @@ class Draw(NamedTuple):
     class_odds: jax.Array
     per_example: bool = False
     present_only: bool = False
-
-
-def normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """uint8 ``[B, H, W, 3]`` -> float32, with the mean and deviation on the scale 0 to 1."""
-    return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
 
 
 def _step_key(seed: int, step: jax.Array) -> jax.Array:
@@ -97,10 +89,10 @@ def draw_for_batch(
         classes = jnp.arange(odds.shape[0])
         present = lax.map(lambda c: jnp.any(labels == c, axis=(1, 2)), classes).T  # [B, K]
         if not draw.per_example:
-            present = pmap.psum(jnp.sum(present, axis=0), axis_name) > 0  # [K]
+            present = axis.psum(jnp.sum(present, axis=0), axis_name) > 0  # [K]
         odds = odds * present
     if draw.per_example:
-        rows = pmap.example_rows(labels.shape[0], axis_name)
+        rows = axis.example_rows(labels.shape[0], axis_name)
         key = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
         odds = jnp.broadcast_to(odds, (labels.shape[0], odds.shape[-1]))
     return draw_keep(key, drop_probability, odds)
@@ -116,7 +108,7 @@ def update(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    loss: objective.Loss = objective.LOSSES["cross_entropy"],
+    loss: losses.Loss = losses.LOSSES["cross_entropy"],
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
@@ -183,7 +175,7 @@ def update(
             # Everybody's sums, as a function of this part's own: so the gradients of all parts and
             # devices add up to that of the global loss.
             fixed = lax.stop_gradient(terms)
-            alike = jax.tree.map(lambda x: accumulate_steps * x, pmap.psum(fixed, axis_name))
+            alike = jax.tree.map(lambda x: accumulate_steps * x, axis.psum(fixed, axis_name))
             sums = {name: whole.get(name, alike[name]) for name in terms}
             sums = jax.tree.map(lambda every, own, held: every + (own - held), sums, terms, fixed)
             total = objective.total(sums, lambda_, alpha, auxiliary, loss.region_weight)
@@ -192,7 +184,7 @@ def update(
         gradients, (terms, batch_stats) = jax.grad(share_of_loss, has_aux=True)(state.params)
         return gradients, terms, batch_stats
 
-    rows = pmap.example_rows(labels.shape[0], axis_name)
+    rows = axis.example_rows(labels.shape[0], axis_name)
     if accumulate_steps == 1:
         part = images, labels, keep, rows
         gradients, terms, batch_stats = gradients_of(state.batch_stats, part, {})
@@ -202,11 +194,11 @@ def update(
         split = partial(_in_parts, parts=accumulate_steps)
         parts = jax.tree.map(split, (images, labels, keep, rows))
         if loss.weighs_labels_alone:  # the sums may be any: their factors do not depend on them
-            weights = pmap.psum(objective.label_weights(labels, keep, **of_labels), axis_name)
+            weights = axis.psum(objective.label_weights(labels, keep, **of_labels), axis_name)
             whole = {name: (jnp.zeros_like(weight), weight) for name, weight in weights.items()}
         else:
             terms = lax.map(lambda part: terms_of(state.params, state.batch_stats, part)[0], parts)
-            whole = pmap.psum(jax.tree.map(partial(jnp.sum, axis=0), terms), axis_name)
+            whole = axis.psum(jax.tree.map(partial(jnp.sum, axis=0), terms), axis_name)
 
         def add_part(sums: tuple[Any, Any], part: tuple[Any, ...]) -> tuple[Any, objective.Terms]:
             gradients, batch_stats = sums
@@ -216,7 +208,7 @@ def update(
         none = jax.tree.map(jnp.zeros_like, state.params)
         (gradients, batch_stats), terms = lax.scan(add_part, (none, state.batch_stats), parts)
         terms = jax.tree.map(partial(jnp.sum, axis=0), terms)
-    gradients, terms = pmap.psum((gradients, terms), axis_name)
+    gradients, terms = axis.psum((gradients, terms), axis_name)
 
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -254,7 +246,7 @@ def train_step(
     image_mean: jax.Array,
     image_std: jax.Array,
     dropclass: tuple[Coefficients, Draw] | None,
-    loss: objective.Loss = objective.LOSSES["cross_entropy"],
+    loss: losses.Loss = losses.LOSSES["cross_entropy"],
     auxiliary: float = 0.5,
     class_weights: jax.Array | None = None,
     accumulate_steps: int = 1,
@@ -315,48 +307,3 @@ def train_step(
         axis_name=axis_name,
     )
     return state, {**scalars, **record}
-
-
-def eval_step(
-    variables: Any,
-    batch: Batch,
-    *,
-    model: nn.Module,
-    num_classes: int,
-    image_mean: jax.Array,
-    image_std: jax.Array,
-    views: inference.Views = inference.WHOLE,
-    axis_name: str | None = None,
-) -> tuple[dict[str, dict[str, jax.Array]], dict[str, dict[str, jax.Array]]]:
-    """Predict one batch and count it, for each head.
-
-    Args:
-      variables: the model's.
-      batch: ``image`` uint8 ``[B, H, W, 3]``, ``label`` ``[B, H, W]``, where padding is labelled as
-        ignored, and ``distance`` ``[B]``, see ``boundary.distance``.
-      model: see ``dropclass_jax.models``.
-      num_classes: K.
-      image_mean: ``[3]``, on the scale 0 to 1.
-      image_std: ``[3]``, on the scale 0 to 1.
-      views: how the images are shown to the model.
-      axis_name: the axis of the devices.
-
-    Returns:
-      For each head two dicts: over all devices ``confusion``, ``[K, K]``, and ``boundary``,
-      ``[K, 2]`` of ``boundary.count``; of this device's examples ``counts``, ``[B, K, 3]`` of
-      ``metrics.class_counts``, all int32, and ``prediction``, ``[B, H, W]`` uint8.
-    """
-    images = normalize(batch["image"], image_mean, image_std)
-    labels = batch["label"]
-    scores = inference.scores(inference.forward(model, variables), images, **views._asdict())
-    totals, examples = {}, {}
-    for head, prediction in inference.predictions(scores).items():
-        confusions = jax.vmap(metrics.confusion_matrix, (0, 0, None))(
-            labels, prediction, num_classes
-        )  # [B, K, K]
-        totals[head] = {
-            "confusion": confusions.sum(axis=0),
-            "boundary": boundary.count(labels, prediction, batch["distance"], num_classes),
-        }
-        examples[head] = {"counts": metrics.class_counts(confusions), "prediction": prediction}
-    return pmap.psum(totals, axis_name), examples

@@ -12,13 +12,12 @@ from report_fixture import CAMVID, classes_of
 
 from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import load_config, to_json
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs.files import write_json
 
 CLASSES = classes_of(CAMVID)
 
@@ -36,10 +35,10 @@ def runs(tmp_path, named_tiny):
     assert train.train(config, ours) == 0
     shutil.copytree(ours, plain)
     config.dropclass.enabled = False
-    (plain / "config.json").write_text(build.to_json(config))
+    (plain / "config.json").write_text(to_json(config))
     metrics = json.loads((plain / "metrics.json").read_text())
     metrics["results"] = [entry for entry in metrics["results"] if entry["head"] == "plain"]
-    rundir.write_json(plain / "metrics.json", {**metrics, "dropclass": False})
+    write_json(plain / "metrics.json", {**metrics, "dropclass": False})
     return {"plain": plain, "dropclass": ours}
 
 
@@ -103,10 +102,10 @@ def test_two_runs_side_by_side(runs, tmp_path, capsys):
         analyze.analyze([plain], tmp_path / "file", analyze.Options(images=1))
     data = json.loads((runs["plain"] / "data.json").read_text())
     data["classes"][0] = "street"
-    rundir.write_json(runs["plain"] / "data.json", data)
+    write_json(runs["plain"] / "data.json", data)
     refuses(r"run DropClass is of other classes .* as plain: analyse", plain, dropclass)
     data["name"] = "city"
-    rundir.write_json(runs["plain"] / "data.json", data)
+    write_json(runs["plain"] / "data.json", data)
     refuses(r"of data set streets, not city", plain, dropclass)
 
 

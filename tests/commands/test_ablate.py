@@ -14,11 +14,10 @@ import tiny
 from html_page import Page
 
 from dropclass_jax import ablate
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import from_json, load_config, to_json
 from dropclass_jax.reporting import sweep_figures, sweep_summary
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs import records, rundir
 from dropclass_jax.sweeps import jobs, plan, slurm
 
 PROGRAM = (sys.executable, tiny.__file__)
@@ -56,7 +55,7 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     def stop(self, now):
         """Once two runs are over and a third has taken a step."""
         show(self, now)
-        if self._ended == 2 and any(list(rundir.records(runs[n].workdir)) for n in (2, 3)):
+        if self._ended == 2 and any(records.read(runs[n].workdir)[0] for n in (2, 3)):
             os.kill(os.getpid(), signal.SIGTERM)
 
     places = jobs.slots(min(2, os.cpu_count()), [])
@@ -73,9 +72,9 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     assert all(map(plan.is_finished, runs))
     assert {n: (folder / n / "metrics.json").stat().st_mtime_ns for n in finished} == before
     for run in runs:
-        steps = [r["step"] for r in rundir.records(run.workdir) if r["kind"] == "train"]
+        steps = [r["step"] for r in records.read(run.workdir)[0] if r["kind"] == "train"]
         assert steps == [1, 2, 3, 4]
-        assert rundir.read_config(run.workdir) == build.from_json(build.to_json(run.config))
+        assert rundir.read_config(run.workdir) == from_json(to_json(run.config))
 
     capsys.readouterr()
     ablate.report(runs, arms, SPEC, folder)

@@ -11,8 +11,10 @@ from html_page import Page
 from report_fixture import CAMVID, write_run
 
 from dropclass_jax import compare
+from dropclass_jax.comparison import sides
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import compare_page, compare_summary
+from dropclass_jax.runs.results import common_counts
 
 
 def write(workdir, quality, heads=("plain",), **settings):
@@ -30,8 +32,8 @@ def write(workdir, quality, heads=("plain",), **settings):
 
 def outcome(a, b, heads=(None, None)):
     names = compare.names_of(a, b, heads)
-    one = compare.read(a, None, heads[0], names[0])
-    return compare.compare(one, compare.read(b, "val", heads[1], names[1]), resamples=1000)
+    one = sides.read(a, None, heads[0], names[0])
+    return sides.compare(one, sides.read(b, "val", heads[1], names[1]), resamples=1000)
 
 
 def test_equal_runs_differ_by_exactly_nothing(tmp_path):
@@ -89,7 +91,7 @@ def test_heads_of_one_run(tmp_path):
     found = outcome([run], [run], ("plain", "drop"))
     assert found.heads == ("plain", "drop")
     assert compare_summary.rows(found)[0].difference.low > 0
-    assert compare.read([run], "val", None, "run").head == "drop"  # the one that predicts
+    assert sides.read([run], "val", None, "run").head == "drop"  # the one that predicts
     assert compare.names_of([run], [run], ("plain", "drop")) == ("plain head", "drop head")
 
 
@@ -140,7 +142,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UserError, match="no counts of the drop head on val, only of plain"):
         outcome(*changed(), (None, "drop"))
     with pytest.raises(UserError, match=r"no counts .*dropclass_jax.evaluate --workdir=\S+a --spl"):
-        compare.read([a], "test", None, "a")
+        sides.read([a], "test", None, "a")
     for damaged in (b"", (a / "images.npz").read_bytes()[:500]):
         (b / "images.npz").write_bytes(damaged)
         with pytest.raises(UserError, match=r"make them: python -m dropclass_jax.evaluate"):
@@ -154,13 +156,13 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UserError, match="names a run twice"):
         compare.expand([str(a), str(tmp_path / "*")])
     with pytest.raises(UserError, match="nowhere is not a directory"):
-        compare.read(compare.expand([str(tmp_path / "nowhere")]), None, None, "nowhere")
+        sides.read(compare.expand([str(tmp_path / "nowhere")]), None, None, "nowhere")
 
 
 def test_counts_that_all_runs_have(tmp_path):
     a = write(tmp_path / "a", 0.6, heads=("plain", "drop"))
     b = write(tmp_path / "b", 0.7)
-    both = compare.common_counts([a, b])
+    both = common_counts([a, b])
     assert [list(run["val"]) for run in both] == [["drop", "plain"], ["plain"]]
     (b / "images.npz").unlink()
-    assert compare.common_counts([a, b]) == [{}, {}]
+    assert common_counts([a, b]) == [{}, {}]

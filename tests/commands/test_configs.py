@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from facts import FACTS, facts_only
 
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import info
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state
 

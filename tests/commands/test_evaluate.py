@@ -16,8 +16,9 @@ from dropclass_jax import evaluate
 from dropclass_jax.cli import view_flags
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation import boundary, inference
+from dropclass_jax.evaluation import boundary, inference, loop
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data
 from dropclass_jax.parallel import pmap
 from dropclass_jax.runs import trained
 
@@ -99,10 +100,10 @@ class Sizes:
 def test_padding_counts_for_nothing(workdir):
     """Every image is scored as its own size would have it, and by its own diagonal."""
     run = trained.load(workdir)
-    dataset = build.load_data(run.config)
+    dataset = load_data(run.config)
     built = build.build(run.config, dataset)
     source = Sizes(dataset.splits["val"])
-    evaluation = evaluate.evaluate_batches(
+    evaluation = loop.evaluate_batches(
         pmap.pmap_eval(built.eval_step),
         run.variables,
         pipeline.eval_iterator(source, batch_size=8),

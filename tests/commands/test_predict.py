@@ -22,9 +22,9 @@ from dropclass_jax.data.info import CITYSCAPES, VOC, DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import Views
-from dropclass_jax.prediction import frames, submission, video
+from dropclass_jax.ops.images import normalize
+from dropclass_jax.prediction import frames, predictor, submission, video
 from dropclass_jax.runs import trained
-from dropclass_jax.training import step
 
 INFO = tiny.INFO
 COLORS = INFO.colors
@@ -55,7 +55,7 @@ def pictures(tmp_path):
 
 @functools.partial(jax.jit, static_argnums=0)
 def scores_of(model, variables, image):
-    normal = step.normalize(image[None], INFO.mean, INFO.std)
+    normal = normalize(image[None], INFO.mean, INFO.std)
     return inference.scores(inference.forward(model, variables), normal)
 
 
@@ -199,7 +199,7 @@ def test_sixteen_bits_become_eight_as_in_training(tmp_path):
 
 
 def test_padding_gives_what_a_padded_image_gives(network):
-    padded = predict.predictor(network, pad_to=8)
+    padded = predictor.predictor(network, pad_to=8)
     for height, width in ((17, 25), (20, 30), (24, 32)):
         image = fabricate.image(0)[:height, :width]
         full = np.zeros((24, 32, 3), np.uint8)
@@ -207,7 +207,7 @@ def test_padding_gives_what_a_padded_image_gives(network):
         expected = classes_of(network, full)[:height, :width]
         np.testing.assert_array_equal(padded(image), expected)
     with pytest.raises(UserError, match="--pad_to=0: give 1 pixel or more"):
-        predict.predictor(network, pad_to=0)
+        predictor.predictor(network, pad_to=0)
 
 
 def test_an_image_too_large_for_the_device_is_told_and_the_rest_goes_on():
@@ -220,19 +220,19 @@ def test_an_image_too_large_for_the_device_is_told_and_the_rest_goes_on():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nallocating 9 GiB")
 
     fits = frame._replace(image=np.ones((4, 6, 3), np.uint8))
-    outcomes = list(predict.predicted(never_fits, [fits, frame, fits, UserError("bad")]))
+    outcomes = list(predictor.predicted(never_fits, [fits, frame, fits, UserError("bad")]))
     errors = [str(outcome) for outcome in outcomes if isinstance(outcome, UserError)]
     assert sorted(errors) == [
         "bad",
         "big.png of 4x6 does not fit the device's memory: predict it in parts, with --window=H,W",
     ]
-    assert sum(isinstance(outcome, predict.Prediction) for outcome in outcomes) == 2
+    assert sum(isinstance(outcome, predictor.Prediction) for outcome in outcomes) == 2
 
     def has_a_bug(image):
         raise jax.errors.JaxRuntimeError("INTERNAL: oops")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="oops"):
-        list(predict.predicted(has_a_bug, [frame]))
+        list(predictor.predicted(has_a_bug, [frame]))
 
 
 def test_cityscapes_gets_label_ids(run, tmp_path, capsys):
@@ -308,7 +308,7 @@ def test_the_command(run, network, pictures, tmp_path):
     assert result.returncode == 1, result.stderr
     assert "broken.png is not a readable image" in result.stderr
     assert "Traceback" not in result.stderr
-    in_windows = predict.predictor(network, views=Views(window=(16, 16)))
+    in_windows = predictor.predictor(network, views=Views(window=(16, 16)))
     expected = np.asarray(in_windows(fabricate.image(0)))
     assert (expected != classes_of(network, fabricate.image(0))).any()
     np.testing.assert_array_equal(read(tmp_path / "out" / "index" / "a.png"), expected)

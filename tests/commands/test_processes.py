@@ -14,7 +14,7 @@ import soak
 import tiny
 
 from dropclass_jax.models import weight_files
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs import records
 
 # Sums over devices are added up in another order. SGD hands on the rounding of a gradient as it is;
 # AdamW, which divides by a gradient's size, would make a step of it where the gradient is nearly 0.
@@ -68,7 +68,7 @@ def assert_close(ours, theirs):
     assert left.keys() == right.keys()
     for name, value in right.items():
         np.testing.assert_allclose(left[name], value, atol=ROUNDING, err_msg=name)
-    for record, expected in zip(rundir.records(ours), rundir.records(theirs), strict=True):
+    for record, expected in zip(records.read(ours)[0], records.read(theirs)[0], strict=True):
         assert record["step"] == expected["step"]
         for name in ("loss", "loss_drop", "mean_iou"):
             if name in expected:

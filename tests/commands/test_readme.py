@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from dropclass_jax import dropclass, models, objective
-from dropclass_jax.cli.app import flatten, load_config
+from dropclass_jax.experiment.config import flatten, load_config
 from dropclass_jax.models import __main__ as table
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()

@@ -10,13 +10,13 @@ import pytest
 from html_page import Page
 from report_fixture import CAMVID, STREETS, classes_of, entry_of, write_run
 
-from dropclass_jax import report
+from dropclass_jax.cli.run_report import write_report
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import wording
 
 
 def render(workdir) -> Page:
-    return Page(report.write_report(workdir).read_text(encoding="utf-8"))
+    return Page(write_report(workdir).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -180,15 +180,15 @@ def test_duration(seconds, words):
 
 def test_missing_and_broken_runs_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="is not a directory"):
-        report.write_report(tmp_path / "nowhere")
+        write_report(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"metrics\.json is missing"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
     (tmp_path / "metrics.json").write_text('{"dataset": "streets"}')
     with pytest.raises(UserError, match="has no 'model'"):
-        report.write_report(tmp_path)
+        write_report(tmp_path)
 
 
 def test_command_fails_in_one_line(tmp_path):

@@ -15,10 +15,9 @@ import pytest
 import soak
 
 from dropclass_jax import evaluate, train
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import from_json, load_config, to_json
 from dropclass_jax.runs import checkpoint, rundir, trained
 
 
@@ -266,10 +265,10 @@ def test_keys_that_came_later_have_their_defaults(config, tmp_path):
     old = config.copy_and_resolve_references()
     del old.optim["ema"], old["accumulate_steps"]
     rundir.claim(tmp_path, old, "data")
-    assert rundir.read_config(tmp_path) == build.from_json(build.to_json(config))
+    assert rundir.read_config(tmp_path) == from_json(to_json(config))
     rundir.claim(tmp_path, config, "data")
     config.optim.ema = 0.9
-    (tmp_path / "config.json").write_text(build.to_json(old))
+    (tmp_path / "config.json").write_text(to_json(old))
     with pytest.raises(UserError, match=r"optim\.ema was 0\.0, is 0\.9"):
         rundir.claim(tmp_path, config, "data")
 
@@ -315,7 +314,7 @@ def test_bad_values_are_named_before_any_work(config, tmp_path, key, value, mess
 
 
 def test_a_step_that_cannot_fit_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train.parallel, "device_bytes", lambda: 1000)
+    monkeypatch.setattr(train.pmap, "device_bytes", lambda: 1000)
     with pytest.raises(UserError, match=r"a step of 8 crops of 32x48 needs .* GiB .* lower"):
         train.train(config, tmp_path / "run")
 
@@ -374,7 +373,7 @@ def test_a_run_s_folder_has_a_default():
 
 def test_one_example_is_too_few_for_pooled_features(config, tmp_path, monkeypatch):
     """With one device: batch norm over one pooled value an image would make it zero."""
-    monkeypatch.setattr(train.experiment.jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     config.model.name = "deeplab_v3_mobilenet_v3_small"
     config.update(batch_size=4, accumulate_steps=4)
     with pytest.raises(UserError, match=r"batch_size of 1 .* too few for DeepLabV3"):

@@ -6,7 +6,7 @@ import fabricate
 import numpy as np
 import pytest
 
-from dropclass_jax import data, evaluate
+from dropclass_jax import data
 from dropclass_jax.data import cityscapes, codec
 from dropclass_jax.data.info import CITYSCAPES
 from dropclass_jax.errors import UserError
@@ -83,9 +83,9 @@ def test_the_test_split_has_nothing_to_score(load, archives):
 def test_a_split_without_labels_is_not_scored(load):
 
     dataset = load()
-    evaluate.check_split(dataset, "val")
+    dataset.check_split("val")
     with pytest.raises(UserError, match=r"split 'test' of data set cityscapes has no labelled"):
-        evaluate.check_split(dataset, "test")
+        dataset.check_split("test")
 
 
 def test_without_test_images_there_is_no_test_split(load, archives):

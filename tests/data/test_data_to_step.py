@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state
 
@@ -40,7 +41,7 @@ def config(tmp_path, named_tiny):
 def test_from_archives_to_a_step(name, write, train_ids, config, tmp_path):
     write(tmp_path)
     config = config(name)
-    dataset = build.load_data(config)
+    dataset = load_data(config)
     batch = next(pipeline.eval_iterator(dataset.splits["train"], batch_size=8))
     assert list(batch["id"][batch["valid"]]) == train_ids
     built = build.build(config, dataset)
@@ -61,6 +62,6 @@ def test_a_split_to_train_on_that_is_not_there_is_named(config, tmp_path):
     (tmp_path / "benchmark.tgz").unlink()
     settings = config("voc")
     with pytest.raises(UserError, match=r"voc has no split 'train_aug' to train on; it has train"):
-        build.load_data(settings)
+        load_data(settings)
     settings.data.train_split = "train"
-    assert len(build.load_data(settings).splits["train"]) == 2
+    assert len(load_data(settings).splits["train"]) == 2

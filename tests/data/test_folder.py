@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from dropclass_jax import data, evaluate, train
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.data import layout
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment.config import load_config
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dropclass_jax.data import pipeline, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data_tools import show
 from dropclass_jax.errors import UserError
+from dropclass_jax.reporting import pictures
 
 CLASSES = [{"name": "sky", "color": (0, 0, 255)}, {"name": "road", "color": (255, 0, 0)}]
 
@@ -31,7 +32,7 @@ def sample(name: str) -> dict:
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
 def test_a_sheet_has_a_tile_a_sample_and_a_legend_of_what_is_there(count):
     names = [f"folder/{'x' * 80}{i}" for i in range(count)]
-    figure = show.contact_sheet([sample(name) for name in names], CLASSES, "Some samples")
+    figure = pictures.contact_sheet([sample(name) for name in names], CLASSES, "Some samples")
     tiles = [axes for axes in figure.axes if axes.images]
     assert len(tiles) == count
     for axes, name in zip(tiles, names, strict=True):

@@ -13,6 +13,7 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data_tools import stats
 from dropclass_jax.errors import UserError
 from dropclass_jax.losses import class_weights
+from dropclass_jax.reporting import dataset_stats
 
 INFO = DatasetInfo("toy", ("sky", "road", "sign", "ghost"), ((0, 0, 0),) * 4)
 
@@ -52,7 +53,7 @@ def test_counts_shares_groups_and_weights():
 
 
 def test_the_table_has_the_commonest_class_first():
-    lines = stats.table(stats.collect(TOY, "train")).splitlines()
+    lines = dataset_stats.table(stats.collect(TOY, "train")).splitlines()
     assert lines[0] == (
         "toy, train: 3 images, 0.0 million labelled pixels (7.0% of all are ignored)"
     )
@@ -62,7 +63,7 @@ def test_the_table_has_the_commonest_class_first():
 
 
 def test_the_chart_says_what_it_shows():
-    figure = stats.chart(stats.collect(TOY, "train"))
+    figure = dataset_stats.chart(stats.collect(TOY, "train"))
     pixels, images, weights = figure.axes
     assert [text.get_text() for text in pixels.get_yticklabels()] == list(INFO.classes)
     assert [text.get_text() for text in pixels.texts] == ["53.8%", "45.9%", "0.358%", "absent"]

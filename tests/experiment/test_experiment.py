@@ -7,14 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-from dropclass_jax import objective
-from dropclass_jax.cli.app import load_config
+from dropclass_jax import losses
 from dropclass_jax.data import crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data, train_batches
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.losses import class_prior, class_weights, hard_examples, pixels, regions
 
 
@@ -29,7 +30,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(config):
-    return build.load_data(config)
+    return load_data(config)
 
 
 def changed(config, values):
@@ -54,7 +55,7 @@ def test_every_option_of_the_batches_arrives(config, dataset):
         "augment.cat_max_ratio": 0.7,
     }
     config = changed(config, values)
-    got = build.train_batches(config, dataset, process_index=1, process_count=2)
+    got = train_batches(config, dataset, process_index=1, process_count=2)
     source = dataset.splits["train"]
     expected = pipeline.train_iterator(
         source,
@@ -78,7 +79,7 @@ def test_every_option_of_the_batches_arrives(config, dataset):
 
 
 def test_the_defaults_are_scale_crop_and_flip_alone(config, dataset):
-    got = build.train_batches(config, dataset)
+    got = train_batches(config, dataset)
     expected = pipeline.train_iterator(
         dataset.splits["train"],
         seed=0,
@@ -109,7 +110,7 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     def built(values):
         return build.build(changed(config, values), dataset).train_step.keywords["loss"]
 
-    assert built({}) == objective.LOSSES["cross_entropy"]
+    assert built({}) == losses.LOSSES["cross_entropy"]
     ohem = built({"loss.name": "ohem", "loss.ohem.threshold": 0.9, "loss.logit_adjustment": 2.0})
     assert ohem.of_pixels.func is hard_examples.ohem
     assert ohem.of_pixels.keywords == {"threshold": 0.9, "min_kept": 0.2}
@@ -164,4 +165,4 @@ def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, messag
 )
 def test_batches_that_cannot_be_made_are_refused(config, dataset, key, value, message):
     with pytest.raises(UserError, match=message):
-        build.train_batches(changed(config, {key: value}), dataset)
+        train_batches(changed(config, {key: value}), dataset)

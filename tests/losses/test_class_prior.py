@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax import objective
+from dropclass_jax import losses, objective
 from dropclass_jax.losses import class_prior, pixels
 
 PIXELS = np.array([140, 30, 30, 0])
@@ -24,7 +24,7 @@ def test_adjusted_logits_train_every_classifier_and_spare_the_suppression():
     labels = jnp.asarray(rng.integers(0, 4, (2, 6, 10)), jnp.uint8)
     keep = jnp.array([1, 1, 0, 1.0])
     offsets = jnp.asarray(0.5 * class_prior.log_prior(PIXELS), jnp.float32)
-    loss = objective.LOSSES["cross_entropy"]._replace(offsets=offsets)
+    loss = losses.LOSSES["cross_entropy"]._replace(offsets=offsets)
     got = objective.loss_terms(outputs, labels, keep, loss=loss)
     # What is added before the upsampling is added after it.
     shifted = {name: logits + offsets for name, logits in outputs.items()}
@@ -40,7 +40,7 @@ def test_the_best_logits_are_those_of_balanced_classes():
     """Equal features, classes 9 to 1: adjusted by tau = 1, the answer is indifferent."""
     labels = jnp.asarray([[[0] * 9 + [1]]], jnp.uint8)
     offsets = jnp.asarray(class_prior.log_prior(np.array([9, 1])), jnp.float32)
-    loss = objective.LOSSES["cross_entropy"]._replace(offsets=offsets)
+    loss = losses.LOSSES["cross_entropy"]._replace(offsets=offsets)
 
     def value(bias):
         logits = jnp.broadcast_to(bias, (1, 1, 10, 2))
@@ -83,12 +83,12 @@ class TestVariation:
         logits = jnp.zeros((2, 3, 5, 3))
         outputs = dict.fromkeys(("logits", "logits_drop", "logits_auxiliary"), logits)
         labels, keep = jnp.full((2, 3, 5), 2, jnp.uint8), jnp.ones(3)
-        variation = objective.Variation(self.scale, 1.0)
+        variation = losses.Variation(self.scale, 1.0)
         terms = objective.loss_terms(
             outputs,
             labels,
             keep,
-            loss=objective.LOSSES["cross_entropy"]._replace(variation=variation),
+            loss=losses.LOSSES["cross_entropy"]._replace(variation=variation),
             keys=jax.random.split(jax.random.key(0), 2),
         )
         sums = [float(terms[name][0]) for name in ("plain", "drop", "auxiliary")]

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import objective
+from dropclass_jax import losses, objective
+from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state, step
 
@@ -47,10 +48,10 @@ def batch():
     return {"image": 3 * rng.standard_normal((B, H, W, 3)), "label": labels}
 
 
-VARIED = objective.LOSSES["cross_entropy"]._replace(
-    variation=objective.Variation(np.array([0.1, 0.5, 1.0, 0.7]), 2.0)
+VARIED = losses.LOSSES["cross_entropy"]._replace(
+    variation=losses.Variation(np.array([0.1, 0.5, 1.0, 0.7]), 2.0)
 )
-LOSSES = objective.LOSSES | {"varied": VARIED}
+LOSSES = losses.LOSSES | {"varied": VARIED}
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"cross_entropy"}))  # see test_scale.py
@@ -83,7 +84,7 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
             return step.update(
                 current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
                 model=model, optimizer=optimizer, variation_key=key, accumulate_steps=2,
-                axis_name=pmap.AXIS, **settings,
+                axis_name=axis.AXIS, **settings,
             )  # fmt: skip
 
         start = state.from_variables(variables, optimizer)
@@ -95,9 +96,9 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
         jax.tree.map(compare, jax.tree.map(jnp.subtract, start.params, after.params), gradient)
 
 
-@pytest.mark.parametrize("name", objective.LOSSES)
+@pytest.mark.parametrize("name", losses.LOSSES)
 def test_the_drop_term_ignores_the_dropped_class_and_the_auxiliary_one_does_not(batch, name):
-    loss, labels, keep = objective.LOSSES[name], batch["label"][:3], jnp.asarray(KEEP[:3])
+    loss, labels, keep = losses.LOSSES[name], batch["label"][:3], jnp.asarray(KEEP[:3])
     rng = np.random.default_rng(2)
     names = ("logits", "logits_drop", "logits_auxiliary")
     outputs = {name: jnp.asarray(rng.standard_normal((3, 4, 6, K)), jnp.float32) for name in names}

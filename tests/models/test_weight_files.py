@@ -15,8 +15,8 @@ import safetensors.flax
 from flax import traverse_util
 
 from dropclass_jax import convert, models, train
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.models import pretrained, weight_files
 from dropclass_jax.runs import checkpoint
 

@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from dropclass_jax.runs import records, rundir
+from dropclass_jax.runs import provenance, records, starts
 
 
 def train_record(step, images_per_second):
@@ -16,23 +16,23 @@ def train_record(step, images_per_second):
 
 
 def test_goodput_counts_repeated_steps_once(tmp_path):
-    records.begin(tmp_path, 0)
+    starts.begin(tmp_path, 0)
     # 10 steps of 8 images at 4 a second: 20 s; then a kill takes back all after step 10.
-    rundir.append_records(tmp_path, [train_record(10, 4.0), train_record(15, 4.0)])
-    records.update(tmp_path, 35.0)
-    rundir.forget_after(tmp_path, 10)
-    records.begin(tmp_path, 10)
-    rundir.append_records(tmp_path, [train_record(20, 8.0)])  # 10 s
-    records.update(tmp_path, 25.0)
+    records.append(tmp_path, [train_record(10, 4.0), train_record(15, 4.0)])
+    starts.update(tmp_path, 35.0)
+    records.forget_after(tmp_path, 10)
+    starts.begin(tmp_path, 10)
+    records.append(tmp_path, [train_record(20, 8.0)])  # 10 s
+    starts.update(tmp_path, 25.0)
 
-    found = records.goodput(tmp_path, batch_size=8)
+    found = starts.goodput(tmp_path, batch_size=8)
     assert found == {"seconds": 60.0, "productive_seconds": 30.0, "goodput": 0.5}
-    assert [start["step"] for start in records.starts(tmp_path)] == [0, 10]
+    assert [start["step"] for start in starts.starts(tmp_path)] == [0, 10]
 
 
 def test_a_start_says_what_its_numbers_depend_on(tmp_path):
-    records.begin(tmp_path, 0)
-    (start,) = records.starts(tmp_path)
+    starts.begin(tmp_path, 0)
+    (start,) = starts.starts(tmp_path)
     assert {"python", "jax", "flax", "optax", "orbax", "numpy"} <= start["versions"].keys()
     assert start["versions"]["numpy"] == np.__version__
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", start["time"])
@@ -46,11 +46,11 @@ def test_the_revision_is_that_of_the_code():
     done = subprocess.run(here, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("the tests do not lie in a git checkout")
-    assert records.revision().removesuffix("-dirty").endswith(done.stdout.strip())
+    assert provenance.revision().removesuffix("-dirty").endswith(done.stdout.strip())
 
 
 def test_nothing_recorded_is_no_goodput(tmp_path):
-    assert records.goodput(tmp_path, 8)["goodput"] == 0
+    assert starts.goodput(tmp_path, 8)["goodput"] == 0
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_nothing_recorded_is_no_goodput(tmp_path):
 )
 def test_the_command_is_the_one_that_was_typed(script, program, monkeypatch):
     monkeypatch.setattr("sys.argv", [f"/home/me/dropclass_jax/{script}", "--out=a b.json"])
-    assert records.command() == f"python -m {program} '--out=a b.json'"
+    assert provenance.command() == f"python -m {program} '--out=a b.json'"

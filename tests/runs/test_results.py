@@ -7,8 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from dropclass_jax.cli.app import load_config
-from dropclass_jax.evaluation import inference
+from dropclass_jax.evaluation import inference, loop
+from dropclass_jax.experiment.config import load_config
+from dropclass_jax.reporting import table
 from dropclass_jax.runs import results
 
 CLASSES = ("road", "car", "sign", "ghost")
@@ -42,15 +43,14 @@ def evaluation(seed, ids=("a", "b"), heads=("plain", "drop"), samples=1):
     boundaries = {head: np.array([[1, 2], [1, 4], [0, 3], [0, 0]]) for head in heads}
     sample = {name: np.full((4, 6), 1, np.uint8) for name in ("label", "prediction")}
     sample |= {"image": np.zeros((4, 6, 3), np.uint8), "id": f"picture {seed}"}
-    return results.Evaluation(confusions, boundaries, np.array(ids), counts, [sample] * samples)
+    return loop.Evaluation(confusions, boundaries, np.array(ids), counts, [sample] * samples)
 
 
 @pytest.fixture
-def write(tmp_path, config, dataset, monkeypatch):
-    monkeypatch.setattr(results.report, "write_report", lambda workdir: None)
-
+def write(tmp_path, config, dataset):
     def write(evaluations, step=12, **settings):
-        results.write(tmp_path, config, dataset, step, evaluations, **settings)
+        content = results.write(tmp_path, config, dataset, step, evaluations, **settings)
+        table.write_csv(tmp_path / "metrics.csv", content)
         return json.loads((tmp_path / "metrics.json").read_text())
 
     return write
@@ -138,11 +138,11 @@ def test_counts_of_every_image(write, tmp_path):
 def test_tables_of_other_views_compare_with_whole_images(write, capsys):
     write({"val": evaluation(0)})
     content = write({"val": evaluation(1)}, views=FLIP)
-    results.print_tables(content, views=FLIP)
+    table.print_tables(content, views=FLIP)
     shown = capsys.readouterr().out
     assert "val, drop head, 2 images, whole, flip; baseline: val, drop head (" in shown
     assert "plain head" not in shown
-    results.print_tables(content, heads=("plain",))
+    table.print_tables(content, heads=("plain",))
     shown = capsys.readouterr().out
     assert "val, plain head, 2 images (" in shown
     assert "flip" not in shown

@@ -7,9 +7,9 @@ from absl import flags
 from facts import facts_only
 from ml_collections import config_flags
 
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.sweeps import plan
 
 # ml_collections loads config files in a way that Python has given up.

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from dropclass_jax import train
-from dropclass_jax.cli.app import load_config
 from dropclass_jax.errors import UserError
-from dropclass_jax.training import guard, state
+from dropclass_jax.experiment.config import load_config
+from dropclass_jax.runs import checkpoint, records
+from dropclass_jax.training import guard, state, step
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
@@ -74,7 +75,7 @@ def poisoned(monkeypatch):
     """``poisoned(step)``: the loss of that step, the first being 1, is not a number."""
 
     def poison(*steps):
-        original = train.experiment.step.update
+        original = step.update
 
         def update(current, *args, **kwargs):
             new, scalars = original(current, *args, **kwargs)
@@ -83,7 +84,7 @@ def poisoned(monkeypatch):
             params = jax.tree.map(lambda p: p * nan, new.params)
             return new.replace(params=params), {**scalars, "loss": scalars["loss"] * nan}
 
-        monkeypatch.setattr(train.experiment.step, "update", update)
+        monkeypatch.setattr(step, "update", update)
 
     return poison
 
@@ -91,7 +92,7 @@ def poisoned(monkeypatch):
 def test_a_run_stops_at_the_very_step_with_its_batch(config, tmp_path, poisoned):
     poisoned(3)
     ids = []
-    iterate = train.experiment.train_batches
+    iterate = train.train_batches
 
     def watched(*args, **kwargs):
         for batch in iterate(*args, **kwargs):
@@ -99,7 +100,7 @@ def test_a_run_stops_at_the_very_step_with_its_batch(config, tmp_path, poisoned)
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.experiment, "train_batches", watched)
+        patch.setattr(train, "train_batches", watched)
         with pytest.raises(UserError) as error:
             train.train(config, tmp_path / "run")
     message = str(error.value)
@@ -112,14 +113,14 @@ def test_a_run_stops_at_the_very_step_with_its_batch(config, tmp_path, poisoned)
         assert saved["image"].shape == (8, 32, 48, 3)
         assert saved["label"].shape == (8, 32, 48)
     # Nothing of it was saved; the same command would come to the same step.
-    assert not train.checkpoint.exists(tmp_path / "run")
+    assert not checkpoint.exists(tmp_path / "run")
 
 
 def test_the_last_step_is_looked_at_before_it_is_saved(config, tmp_path, poisoned):
     poisoned(6)
     with pytest.raises(UserError, match="not finite at step 6 "):
         train.train(config, tmp_path / "run")
-    assert not train.checkpoint.exists(tmp_path / "run")
+    assert not checkpoint.exists(tmp_path / "run")
 
 
 def test_a_run_goes_on_without_the_bad_updates(config, tmp_path, poisoned, capsys):
@@ -127,9 +128,9 @@ def test_a_run_goes_on_without_the_bad_updates(config, tmp_path, poisoned, capsy
     config.on_nonfinite = "skip"
     config.log_every = 2
     assert train.train(config, tmp_path / "run") == 0
-    records = list(train.rundir.records(tmp_path / "run"))
-    counts = [r["skipped"] for r in records if r["kind"] == "train"]
+    lines = records.read(tmp_path / "run")[0]
+    counts = [r["skipped"] for r in lines if r["kind"] == "train"]
     assert counts == [1, 1, 2]
     assert "skipped 2" in capsys.readouterr().out
-    leaves = train.weights.read(tmp_path / "run")
+    leaves = checkpoint.read_weights(tmp_path / "run")
     assert all(np.isfinite(leaf).all() for leaf in leaves.values())

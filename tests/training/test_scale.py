@@ -14,6 +14,7 @@ from dropclass_jax.losses import pixels
 from dropclass_jax.models import hrnet, mobilenet_v3, patterns, resnet
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import optimizers, state, step
 
@@ -108,8 +109,8 @@ class TestAccumulation:
             before = start(model)
             one = jit(one_update(model, keep, **settings))(before, images, labels)
 
-            model = tiny(K, auxiliary=0, axis_name=pmap.AXIS)
-            update = one_update(model, keep, **settings, axis_name=pmap.AXIS)
+            model = tiny(K, auxiliary=0, axis_name=axis.AXIS)
+            update = one_update(model, keep, **settings, axis_name=axis.AXIS)
             eight = pmap.pmap_step(lambda state, b: update(state, b["images"], b["labels"]))
             sharded = pmap.shard({"images": images, "labels": labels})
             assert_same(eight(jax.tree.map(jnp.copy, before), sharded), one)

@@ -10,6 +10,8 @@ import pytest
 
 from dropclass_jax import schedules
 from dropclass_jax.evaluation import inference, metrics
+from dropclass_jax.evaluation.step import eval_step
+from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state, step
 
@@ -74,7 +76,7 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
         variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
         start = state.from_variables(variables, optimizer)
         one = jax.jit(one)
-        many, _ = bound_step(tiny(K, axis_name=pmap.AXIS), draw, pmap.AXIS, weights)
+        many, _ = bound_step(tiny(K, axis_name=axis.AXIS), draw, axis.AXIS, weights)
         many = pmap.pmap_step(many)
 
         expected, got = start, jax.tree.map(jnp.array, start)  # the step takes its state's memory
@@ -92,13 +94,13 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
 
 
 def test_counts_of_eight_devices_equal_one(tiny, batch):
-    model, sharded = tiny(K), tiny(K, axis_name=pmap.AXIS)
+    model, sharded = tiny(K), tiny(K, axis_name=axis.AXIS)
     variables = model.init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     batch["distance"] = np.arange(1, B + 1, dtype=np.int32)
     views = inference.Views(window=(12, 16), stride=(4, 8), flip=True)
-    evaluate = partial(step.eval_step, num_classes=K, views=views, **IMAGES)
+    evaluate = partial(eval_step, num_classes=K, views=views, **IMAGES)
     one, examples = jax.jit(partial(evaluate, model=model))(variables, batch)
-    many = pmap.pmap_eval(partial(evaluate, model=sharded, axis_name=pmap.AXIS))
+    many = pmap.pmap_eval(partial(evaluate, model=sharded, axis_name=axis.AXIS))
     totals, sharded_examples = many(variables, pmap.shard(batch))
     for head in ("plain", "drop"):
         for name, value in one[head].items():

@@ -1,0 +1,34 @@
+"""Show what a run's folder records: ``metrics.csv`` and ``report.html`` beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dropclass_jax.reporting import table
+from dropclass_jax.reporting.run_page import run_page
+from dropclass_jax.runs.results import read_recorded
+
+
+def write_report(workdir: Path) -> Path:
+    """Write a run's ``report.html`` and return its path.
+
+    Raises:
+      UserError: the run's ``metrics.json`` is missing, damaged or without results of whole images.
+    """
+    path = workdir / "report.html"
+    path.write_text(run_page(*read_recorded(workdir)), encoding="utf-8")
+    return path
+
+
+def write_reports(workdir: Path, metrics: Mapping[str, Any]) -> None:
+    """Write ``metrics.csv`` and, where there are results of whole images, ``report.html``.
+
+    Args:
+      workdir: the run's folder.
+      metrics: the content of its ``metrics.json``.
+    """
+    table.write_csv(workdir / "metrics.csv", metrics)
+    if metrics["results"]:
+        write_report(workdir)

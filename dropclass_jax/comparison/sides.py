@@ -1,0 +1,151 @@
+"""The two sides of a comparison, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dropclass_jax.comparison import bootstrap
+from dropclass_jax.comparison.bootstrap import Comparison
+from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.inference import HEADS
+from dropclass_jax.evaluation.summary import Classes
+from dropclass_jax.runs import results
+from dropclass_jax.runs.results import read_counts
+
+
+class Side(NamedTuple):
+    """Runs of one method, as one of their heads reads the images of a split.
+
+    Attributes:
+      name: what it is called.
+      workdirs: the runs' folders.
+      head: ``drop`` or ``plain``.
+      split: of the data set.
+      ids: ``[N]``, the images.
+      counts: ``[S, N, K, 3]`` hits, labelled and predicted pixels of each run.
+      metrics: the content of the runs' ``metrics.json``.
+    """
+
+    name: str
+    workdirs: list[Path]
+    head: str
+    split: str
+    ids: np.ndarray
+    counts: np.ndarray
+    metrics: list[dict[str, Any]]
+
+
+def read(workdirs: Sequence[Path], split: str | None, head: str | None, name: str) -> Side:
+    """Read one side.
+
+    Args:
+      workdirs: the folders of one or more runs.
+      split: by default ``val``, or the first that the first run was evaluated on.
+      head: by default the one that predicts.
+      name: what the side is called.
+
+    Raises:
+      UserError: a run lacks what is needed, or the runs do not fit together.
+    """
+    metrics = [results.read_metrics(workdir) for workdir in workdirs]
+    split = split or summary.headline(metrics[0])[0]["split"]
+    arrays = [read_counts(workdir, split) for workdir in workdirs]
+    head = head or next(name for name in HEADS if name in arrays[0][1])
+    for workdir, (_, counts) in zip(workdirs, arrays, strict=True):
+        if head not in counts:
+            raise UserError(
+                f"{workdir} has no counts of the {head} head on {split}, only of "
+                f"{' and '.join(counts)}"
+            )
+    heads = {tuple(sorted(counts)) for _, counts in arrays}
+    if len(heads) > 1:
+        raise UserError(f"{workdirs[0]} and other runs of its side are of DropClass and plain ones")
+    sides = [
+        Side(name, [workdir], head, split, ids, counts[head][None], [content])
+        for workdir, (ids, counts), content in zip(workdirs, arrays, metrics, strict=True)
+    ]
+    for side in sides[1:]:
+        check(sides[0], side)
+    return sides[0]._replace(
+        workdirs=list(workdirs),
+        counts=np.concatenate([side.counts for side in sides]),
+        metrics=metrics,
+    )
+
+
+def check(a: Side, b: Side) -> None:
+    """Refuse two sides that were not scored on the same images and classes.
+
+    Raises:
+      UserError: says what differs.
+    """
+    pair = f"{a.workdirs[0]} and {b.workdirs[0]}"
+    names = [[about["name"] for about in side.metrics[0]["classes"]] for side in (a, b)]
+    if names[0] != names[1]:
+        raise UserError(f"{pair} have different classes, which cannot be compared")
+    if not np.array_equal(a.ids, b.ids):
+        raise UserError(
+            f"{pair} were scored on different images of {a.split}; evaluate both on the same data"
+        )
+    if not np.array_equal(a.counts[0, ..., 1], b.counts[0, ..., 1]):
+        raise UserError(
+            f"{pair} were scored by different labels of {a.split}; evaluate both on the same data"
+        )
+
+
+def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
+    """Everything that is said about two sides; see ``resampling.compare``.
+
+    Raises:
+      UserError: they do not fit together.
+    """
+    check(a, b)
+    classes = a.metrics[0]["classes"]
+    masks = summary.group_masks(classes)
+    same_runs = a.workdirs == b.workdirs
+    found = bootstrap.compare(a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples)
+    return Outcome(
+        (a.name, b.name),
+        ([str(path) for path in a.workdirs], [str(path) for path in b.workdirs]),
+        (a.head, b.head),
+        tuple(sorted({content["step"] for content in side.metrics}) for side in (a, b)),
+        a.split,
+        len(a.ids),
+        resamples,
+        classes,
+        {group: int(mask.sum()) for group, mask in masks.items()},
+        found,
+    )
+
+
+class Outcome(NamedTuple):
+    """A comparison, with all that is needed to tell of it; pairs are of the sides A and B.
+
+    Attributes:
+      names: of the sides.
+      workdirs: the runs' folders.
+      heads: which head predicts.
+      steps: of training, all there are among the runs.
+      split: of the data set.
+      images: how many.
+      resamples: draws of the images.
+      classes: of `metrics.json`.
+      groups: how many classes each group has, in the order of the scores.
+      found: from `resampling.compare`: the mean, the groups, the classes.
+    """
+
+    names: tuple[str, str]
+    workdirs: tuple[list[str], list[str]]
+    heads: tuple[str, str]
+    steps: tuple[list[int], list[int]]
+    split: str
+    images: int
+    resamples: int
+    classes: Classes
+    groups: dict[str, int]
+    found: Comparison

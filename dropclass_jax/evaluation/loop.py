@@ -1,0 +1,136 @@
+"""Evaluate a whole split, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dropclass_jax import data
+from dropclass_jax.data import pipeline
+from dropclass_jax.evaluation import boundary
+from dropclass_jax.parallel import pmap, preemption, processes
+
+NUM_SAMPLES = 4
+
+
+def evaluate_batches(
+    eval_step: Callable[..., Any],
+    variables: Any,
+    batches: Iterable[Mapping[str, Any]],
+    sample_at: Collection[int] = (),
+    stop: Callable[[], Any] = preemption.never,
+) -> Evaluation | None:
+    """Count every batch of a split, into one confusion matrix a head and image by image.
+
+    What is kept grows by K x 3 numbers an image, and by no picture.
+
+    Args:
+      eval_step: ``step.eval_step``, by ``parallel.pmap_eval``.
+      variables: the model's, one replica.
+      batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped. With
+        several processes, this one's part.
+      sample_at: positions of the examples to keep as pictures, with the predictions of the model's
+        own head: ``drop`` where there is one. Of several processes each keeps those of its part.
+      stop: asked after every batch; see ``preemption.stop_requests``.
+
+    Returns:
+      What all processes together found; None where it was stopped.
+    """
+    totals: Any = None
+    parts = []  # of every batch: ids, which of them are images, and their counts
+    samples = []
+    for n, batch in enumerate(batches):
+        if stop():
+            return None
+        arrays = {name: batch[name] for name in ("image", "label")}
+        arrays["distance"] = boundary.distance(batch["size"])
+        counted, examples = eval_step(variables, pmap.shard(arrays))
+        counted = jax.tree.map(lambda count: np.asarray(count, np.int64), counted)
+        totals = counted if totals is None else jax.tree.map(np.add, totals, counted)
+        counts = {
+            head: pmap.unshard(np.asarray(found["counts"])) for head, found in examples.items()
+        }
+        parts.append((batch["id"], batch["valid"], counts))
+        local = len(batch["valid"])
+        first = (n * jax.process_count() + jax.process_index()) * local
+        rows = [row for row in np.flatnonzero(batch["valid"]) if first + row in sample_at]
+        if rows:
+            predicted = examples.get("drop", examples["plain"])["prediction"]
+            samples += _samples(batch, np.asarray(pmap.unshard(predicted)), rows)
+    ids, valid, counts = jax.tree.map(lambda *rows: np.stack(rows), *parts)  # [n, b, ...]
+    valid, counts = jax.tree.map(processes.gather_batches, (valid, counts))
+    return Evaluation(
+        confusions={head: count["confusion"] for head, count in totals.items()},
+        boundaries={head: count["boundary"] for head, count in totals.items()},
+        ids=processes.gather_texts(ids)[valid],
+        counts={head: rows[valid].astype(np.int64) for head, rows in counts.items()},
+        samples=samples,
+    )
+
+
+def _samples(
+    batch: Mapping[str, Any], predicted: np.ndarray, rows: Iterable[int]
+) -> list[dict[str, Any]]:
+    """Some examples of a batch at their own sizes."""
+    samples = []
+    for i in rows:
+        height, width = batch["size"][i]
+        sample = {
+            "image": batch["image"][i],
+            "label": batch["label"][i],
+            "prediction": predicted[i],
+        }
+        sample = {name: array[:height, :width] for name, array in sample.items()}
+        samples.append({**sample, "id": str(batch["id"][i])})
+    return samples
+
+
+def evaluate_split(
+    eval_step: Callable[..., Any],
+    variables: Any,
+    dataset: data.Dataset,
+    split: str,
+    batch_size: int,
+    num_samples: int = NUM_SAMPLES,
+    stop: Callable[[], Any] = preemption.never,
+) -> Evaluation | None:
+    """``evaluate_batches`` over a split of a data set, with samples from all over it.
+
+    Raises:
+      UserError: the data set has no such split.
+    """
+    dataset.check_split(split)
+    source = dataset.splits[split]
+    batches = pipeline.eval_iterator(
+        source,
+        batch_size=batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    # Neighbours in a split are often neighbours in a video, and look the same. Of several processes
+    # the first shows the pictures, so they are taken from its part of each batch.
+    local = batch_size // jax.process_count()
+    spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
+    sample_at = {int(i // batch_size * batch_size + i % local) for i in spread}
+    return evaluate_batches(eval_step, variables, batches, sample_at, stop)
+
+
+class Evaluation(NamedTuple):
+    """What one pass over a split gives.
+
+    Attributes:
+      confusions: ``{head: [K, K] int64}``, all images together.
+      boundaries: ``{head: [K, 2] int64}``, likewise: intersections and unions near the contours.
+      ids: ``[N]`` str, the images' names.
+      counts: ``{head: [N, K, 3] int64}``, hits, labelled and predicted pixels of each image.
+      samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
+    """
+
+    confusions: dict[str, np.ndarray]
+    boundaries: dict[str, np.ndarray]
+    ids: np.ndarray
+    counts: dict[str, np.ndarray]
+    samples: list[dict[str, Any]]

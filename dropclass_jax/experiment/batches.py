@@ -1,0 +1,67 @@
+"""The data set and the training batches that a config names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dropclass_jax import data
+from dropclass_jax.data import crops, pipeline, sampling, transforms
+from dropclass_jax.data.augment import Augmentation
+from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.photometric import JitterRange
+from dropclass_jax.errors import UserError
+
+
+def load_data(config: ConfigDict) -> data.Dataset:
+    """The config's data set, prepared if it was not; its ``train`` is ``data.train_split``."""
+    dataset = data.load(
+        config.data.name,
+        source_dir=config.data.dir or None,
+        prepared_dir=config.data.prepared_dir or None,
+        **config.data.options.to_dict(),
+    )
+    return dataset.trained_on(config.data.get("train_split", "train"))  # older runs have none
+
+
+def train_batches(
+    config: ConfigDict,
+    dataset: data.Dataset,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The config's training batches, one process's part: see ``pipeline.train_iterator``.
+
+    Raises:
+      UserError: a value of ``augment`` or ``data`` that is out of range.
+    """
+    source, settings = dataset.splits["train"], config.augment
+    if config.data.cache_gib < 0:
+        raise UserError(f"config.data.cache_gib is 0 or more, not {config.data.cache_gib!r}")
+    return pipeline.train_iterator(
+        source,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        augmentation=Augmentation(
+            crop=tuple(settings.crop),
+            scales=transforms.scales(settings.scale, settings.scale_step),
+            flip=settings.flip,
+            jitter=JitterRange(**settings.jitter),
+            crop_rule=CropRule(
+                settings.rare_crop,
+                crops.inverse_odds(dataset.class_pixels["train"]),
+                settings.cat_max_ratio,
+            ),
+        ),
+        sampler=sampling.class_uniform(
+            source.class_pixels, config.data.sampling.class_uniform, config.data.sampling.class_crop
+        ),
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        num_threads=config.data.num_threads,
+        cache_bytes=int(config.data.cache_gib * 2**30),
+    )

@@ -1,0 +1,52 @@
+"""The network that a config names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from dropclass_jax import models
+from dropclass_jax.errors import UserError, one_of
+from dropclass_jax.ops import axis
+
+
+def create_network(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The network of a config, for K classes.
+
+    Raises:
+      UserError: an unknown name, or settings that the network does not take.
+    """
+    return models.create(
+        config.model.name,
+        num_classes,
+        dropclass=config.dropclass.enabled,
+        output_stride=config.model.output_stride,
+        auxiliary=config.model.auxiliary,
+        head=_head_options(config),
+        init=config.model.init,
+        bn_momentum=config.model.bn_momentum,
+        dtype=_dtype(config.model.dtype),
+        freeze_bn=config.model.freeze_bn,
+        remat=config.model.remat == "blocks",
+        axis_name=axis.AXIS,
+        importance=config.dropclass.importance,
+        stop_importance_gradient=config.dropclass.stop_importance_gradient,
+        refine=config.dropclass.refine,
+        refine_init=config.dropclass.refine_init,
+    )
+
+
+def _head_options(config: ConfigDict) -> dict[str, Any]:
+    """The section of the config that is named as the network's head; most heads have none."""
+    head, _ = models.names().get(config.model.name, ("", ""))
+    return config.model[head].to_dict() if head in config.model else {}
+
+
+def _dtype(name: str) -> Any:
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name not in dtypes:
+        raise UserError(f"config.model.dtype is {one_of(dtypes)}, not {name!r}")
+    return dtypes[name]

@@ -1,0 +1,36 @@
+"""Initial variables of a model, and their shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def init_variables(
+    model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Fresh parameters and statistics.
+
+    Args:
+      model: a model of ``dropclass_jax.models``.
+      key: the PRNG key of the parameters.
+      image_shape: ``(H, W, 3)``; parameters do not depend on H and W, so small ones do.
+
+    Returns:
+      ``{"params": ..., "batch_stats": ...}``, float32.
+    """
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
+
+    # It runs once: hundreds of random draws are not worth optimising, which takes half a minute.
+    once = {"xla_backend_optimization_level": 0}
+    return jax.jit(init).lower(key).compile(compiler_options=once)(key)
+
+
+def init_shapes(model: nn.Module) -> dict[str, Any]:
+    """What ``init_variables`` gives, as ``jax.ShapeDtypeStruct``: nothing is drawn or compiled."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))

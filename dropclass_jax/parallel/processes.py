@@ -1,0 +1,132 @@
+"""The processes of one run: how they start, agree and stop together."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from dropclass_jax.errors import UserError, first_line
+
+# After so long without a sign of life a process counts as lost, and the others stop.
+HEARTBEAT_SECONDS = 60
+
+
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Join the other processes of a run, before anything else is asked of jax.
+
+    Without arguments jax finds them out by itself: on a TPU pod, under Slurm and under MPI.
+
+    Args:
+      coordinator: ``host:port`` of process 0, to be reached from all.
+      num_processes: how many processes there are.
+      process_id: which one this is.
+
+    Raises:
+      UserError: the others cannot be found or reached.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot join the other processes ({first_line(error)}): check "
+            "--coordinator, --num_processes and --process_id, and that all were started"
+        ) from error
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; all must ask."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def gather_batches(rows: np.ndarray) -> np.ndarray:
+    """Rows of this process's parts of the batches -> those of the whole batches; all must ask.
+
+    Args:
+      rows: ``[n, b, ...]`` of at most 32 bits: n batches, and b rows of each in every process.
+
+    Returns:
+      ``[n, processes * b, ...]``.
+    """
+    if jax.process_count() == 1:
+        return rows
+    return np.concatenate(multihost_utils.process_allgather(rows), axis=1)
+
+
+def gather_texts(texts: np.ndarray) -> np.ndarray:
+    """``gather_batches`` of texts, ``[n, b] str``, which travel as bytes."""
+    encoded = np.char.encode(texts, "utf-8")
+    width = int(gather_batches(np.array([[encoded.itemsize]], np.int32)).max())
+    characters = encoded.astype(f"S{width}")[..., None].view(np.uint8)  # [n, b, width]
+    gathered = np.ascontiguousarray(gather_batches(characters))
+    return np.char.decode(gathered.view(f"S{width}")[..., 0], "utf-8")
+
+
+def first_process(action: Callable[[], Any]) -> None:
+    """Do something in the first process alone, while the others wait.
+
+    Raises:
+      UserError: it raised one; the others say so too, instead of waiting for ever.
+    """
+    fault = None
+    if jax.process_index() == 0:
+        try:
+            action()
+        except UserError as error:
+            fault = error
+    if any_process(fault is not None):
+        raise fault or UserError("the first process stopped; it says why")
+
+
+def barrier(name: str) -> None:
+    """Wait for all processes to come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of the run cannot be reached any more."""
+    signs = "gloo|nccl|connection|heartbeat|unavailable|deadline|barrier"
+    return jax.process_count() > 1 and bool(re.search(signs, str(error), re.IGNORECASE))
+
+
+@contextmanager
+def leave_together() -> Iterator[None]:
+    """End this process at once when something goes wrong while others are under way.
+
+    An exit in good order would wait for the others, and they for this one. Cut off, they stop by
+    themselves: at their next exchange or, at the latest, after ``HEARTBEAT_SECONDS``.
+    """
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        code = 2 if isinstance(error, UserError) else 1
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        elif is_lost_process(error):
+            print(
+                f"error: another process of this run is gone ({first_line(error)}): "
+                f"process {jax.process_index()} stops too. Start all of them again to continue",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(code)

@@ -1,0 +1,104 @@
+"""Predict frames with a trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dropclass_jax.errors import UserError
+from dropclass_jax.evaluation.inference import WHOLE, Views
+from dropclass_jax.prediction.frames import Frame
+from dropclass_jax.runs import trained
+from dropclass_jax.runs.trained import Trained
+
+# uint8 [H, W, 3] -> uint8 [H, W], which the device may not have finished yet.
+Predictor = Callable[[np.ndarray], jax.Array]
+
+
+class Prediction(NamedTuple):
+    """A frame, and the class of each of its pixels, uint8 [H, W]."""
+
+    frame: Frame
+    classes: np.ndarray
+
+
+def predictor(
+    network: Trained, head: str | None = None, views: Views = WHOLE, pad_to: int = 1
+) -> Predictor:
+    """A function from an image to its classes, compiled once for each size of images.
+
+    Args:
+      network: a run's.
+      head: ``drop`` or ``plain``; the network's own by default.
+      views: how the network is shown an image.
+      pad_to: images are padded below and on the right to multiples of this, with black as in
+        evaluation: fewer sizes are compiled, but classes may change, most near the border. 1 pads
+        nothing.
+
+    Raises:
+      UserError: the network has no such head, or a value is out of range.
+    """
+    if pad_to < 1:
+        raise UserError(f"--pad_to={pad_to}: give 1 pixel or more")
+    score = trained.scorer(network, head, views)
+
+    @jax.jit
+    def classify(variables, images):
+        return jnp.argmax(score(variables, images), axis=-1).astype(jnp.uint8)
+
+    def predict(image: np.ndarray) -> jax.Array:
+        height, width = image.shape[:2]
+        padded = np.pad(image, ((0, -height % pad_to), (0, -width % pad_to), (0, 0)))
+        return classify(network.variables, padded[None])[0, :height, :width]
+
+    return predict
+
+
+def predicted(
+    predict: Predictor, outcomes: Iterable[Frame | UserError]
+) -> Iterator[Prediction | UserError]:
+    """The predictions of all frames, each handed out when the next is on the device.
+
+    So the device works while a result is written.
+
+    Args:
+      predict: from ``predictor``.
+      outcomes: frames, and what is wrong with others, which is passed on.
+    """
+    running: tuple[Frame, jax.Array] | None = None
+    for outcome in outcomes:
+        coming = None
+        try:
+            if isinstance(outcome, UserError):
+                yield outcome
+            else:
+                coming = outcome, predict(outcome.image)
+        except jax.errors.JaxRuntimeError as error:
+            yield _out_of_memory(outcome, error)
+        if running is not None:
+            yield _finished(*running)
+        running = coming
+    if running is not None:
+        yield _finished(*running)
+
+
+def _finished(frame: Frame, classes: jax.Array) -> Prediction | UserError:
+    try:
+        return Prediction(frame, np.asarray(classes))
+    except jax.errors.JaxRuntimeError as error:
+        return _out_of_memory(frame, error)
+
+
+def _out_of_memory(frame: Frame, error: jax.errors.JaxRuntimeError) -> UserError:
+    """In one line; anything else that the device says is a bug, and raised."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    height, width = frame.image.shape[:2]
+    return UserError(
+        f"{frame.source.path} of {height}x{width} does not fit the device's memory: predict it in "
+        "parts, with --window=H,W"
+    )

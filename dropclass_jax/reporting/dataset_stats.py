@@ -1,0 +1,154 @@
+"""Tables and charts of a data set's class statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from dropclass_jax.evaluation import summary
+from dropclass_jax.losses import class_weights
+from dropclass_jax.reporting.plot_style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    ORANGE,
+    legend,
+    new_figure,
+    plain_axes,
+    sentence_title,
+)
+
+GROUP_COLORS = {"head": BLUE, "medium": GREEN, "tail": ORANGE}
+RULE_MARKERS = {"inverse": "s", "median_frequency": "o", "effective_number": "^"}
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """``collect``'s numbers for people, the commonest class first."""
+    ignored = 1 - content["labelled_pixels"] / max(content["pixels"], 1)
+    name_width = max(len("class"), *(len(about["name"]) for about in content["classes"]))
+    columns = "".join(f"{rule:>18}" for rule in class_weights.RULES)
+    lines = [
+        f"{content['dataset']}, {content['split']}: {content['images']} images, "
+        f"{content['labelled_pixels'] / 1e6:.1f} million labelled pixels "
+        f"({ignored:.1%} of all are ignored)",
+        "",
+        f"{'class':{name_width}}  {'pixels':>8}  {'in images':>9}  {'group':<6}{columns}",
+    ]
+    for about in by_share(content):
+        weights = "".join(f"{about['weights'][rule]:18.3f}" for rule in class_weights.RULES)
+        share, images = (_percent(about[key]) for key in ("share", "image_share"))
+        lines.append(
+            f"{about['name']:{name_width}}  {share:>8}  {images:>9}  {about['group']:<6}{weights}"
+        )
+    groups = ", ".join(f"{name} {limits}" for name, limits in summary.GROUPS.items())
+    return "\n".join([*lines, "", f"groups: {groups}", f"weights: {_spreads(content)}"])
+
+
+def by_share(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The classes, the commonest first; ties keep the set's order."""
+    return sorted(content["classes"], key=lambda about: -about["pixels"])
+
+
+def _spreads(content: Mapping[str, Any]) -> str:
+    """How far apart each rule sets the heaviest and the lightest class."""
+    present = [about["weights"] for about in content["classes"] if about["pixels"]]
+    spreads = []
+    for rule in class_weights.RULES:
+        weights = [about[rule] for about in present] or [1.0]
+        spreads.append(f"{rule} {max(weights) / min(weights):.3g}")
+    return "heaviest / lightest class: " + ", ".join(spreads)
+
+
+def chart(content: Mapping[str, Any]) -> Figure:
+    """Pixels, images and weights of each class, side by side, the commonest class on top.
+
+    Both shares are on a logarithmic axis where a linear one would show the tail as nothing.
+    """
+    classes = by_share(content)
+    present = [about for about in classes if about["pixels"]]
+    rows = np.arange(len(classes))
+    figure = new_figure(10.4, 0.235 * len(classes) + 1.9)
+    pixels, images, weights = figure.subplots(1, 3, sharey=True, width_ratios=(4, 2.2, 3.2))
+    colors = [GROUP_COLORS.get(about["group"], GRID) for about in classes]
+    least = min((about["share"] for about in present), default=1.0)
+    left = 10.0 ** np.floor(np.log10(least) - 0.3)  # the rarest class has a bar, too
+
+    plain_axes(pixels, grid="x")
+    pixels.barh(rows, [max(about["share"] - left, 0) for about in classes], left=left, color=colors)
+    pixels.set_xscale("log")
+    pixels.set_xlim(left, 3)
+    decades = np.arange(np.log10(left), 1)
+    pixels.set_xticks(10.0 ** decades[:: 1 + len(decades) // 6])
+    pixels.xaxis.set_major_formatter(lambda value, _: f"{_plain(100 * value)}%")
+    for row, about in zip(rows, classes, strict=True):
+        at = max(about["share"], left)
+        _note(pixels, at, row, _percent(about["share"]) if about["pixels"] else "absent")
+    pixels.set_yticks(rows, [about["name"] for about in classes])
+    pixels.set_ylim(len(classes) - 0.4, -0.6)
+    pixels.set_title("Share of the labelled pixels (log)", loc="left", fontsize=10, color=INK)
+
+    plain_axes(images, grid="x")
+    images.barh(rows, [about["image_share"] for about in classes], color=colors)
+    for row, about in zip(rows, classes, strict=True):
+        _note(images, about["image_share"], row, f"{about['images']}")
+    images.set_xlim(0, 1.25)
+    images.set_xticks([0, 0.5, 1])
+    images.xaxis.set_major_formatter("{x:.0%}")
+    images.set_title("Images that hold it", loc="left", fontsize=10, color=INK)
+
+    plain_axes(weights, grid="both")
+    for rule, marker in RULE_MARKERS.items():
+        weights.plot(
+            [about["weights"][rule] for about in classes],
+            rows,
+            marker,
+            color=INK,
+            markerfacecolor="none",
+            markersize=5.5,
+            label=rule,
+        )
+    weights.set_xscale("log")
+    weights.xaxis.set_major_formatter("{x:g}")
+    weights.set_title("Weight in the loss (log)", loc="left", fontsize=10, color=INK)
+    for axes in (images, weights):
+        axes.tick_params(axis="y", length=0)
+    groups = [
+        Patch(color=color, label=f"{group}: {summary.GROUPS[group]}")
+        for group, color in GROUP_COLORS.items()
+    ]
+    # Columns are filled one after the other: the groups in the first row, the rules in the second.
+    handles = [h for pair in zip(groups, weights.lines, strict=True) for h in pair]
+    legend(figure, handles=handles, loc="outside lower left", ncols=3)
+    sentence_title(figure, _headline(content))
+    return figure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _plain(value: float) -> str:
+    """A power of ten without an exponent: 0.00001, not 1e-05."""
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+
+
+def _note(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.annotate(
+        text, (x, y), (3, 0), textcoords="offset points", va="center", fontsize=8, color=INK
+    )
+
+
+def _headline(content: Mapping[str, Any]) -> str:
+    tail = [about for about in content["classes"] if about["group"] == "tail"]
+    share = sum(about["share"] for about in tail)
+    return (
+        f"{len(tail)} of the {len(content['classes'])} classes of {content['dataset']} hold under "
+        f"{summary.TAIL_SHARE:.0%} of the labelled pixels each, {share:.1%} together "
+        f"({content['split']}, {content['images']} images)"
+    )

@@ -1,0 +1,71 @@
+"""The starts of a run, with the time that each took (``run.json``)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dropclass_jax.runs import records
+from dropclass_jax.runs.files import write_json
+from dropclass_jax.runs.provenance import command, device_name, revision, versions
+
+_FILE = "run.json"
+
+
+def begin(workdir: Path, step: int) -> None:
+    """Record that a process has started, or continued, a run at a step."""
+    record = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "step": step,
+        "command": command(),
+        "device": device_name(),
+        "processes": jax.process_count(),
+        "versions": versions(),
+        "seconds": 0.0,
+    }
+    if found := revision():
+        record["revision"] = found
+    write_json(workdir / _FILE, {"starts": [*starts(workdir), record]})
+
+
+def update(workdir: Path, seconds: float) -> None:
+    """Note how long the current start has lasted: a kill gives no other chance to."""
+    records = starts(workdir)
+    records[-1]["seconds"] = seconds
+    write_json(workdir / _FILE, {"starts": records})
+
+
+def starts(workdir: Path) -> list[dict[str, Any]]:
+    """The starts of a run, in order; none where nothing is recorded."""
+    try:
+        return json.loads((workdir / _FILE).read_text())["starts"]
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def goodput(workdir: Path, batch_size: int) -> dict[str, float]:
+    """How much of a run's time brought it forward.
+
+    Steps that a kill took back, and were trained again, count once.
+
+    Args:
+      workdir: the run's folder.
+      batch_size: examples a step, over all devices.
+
+    Returns:
+      ``seconds``, the time of all starts together, from the first line of each to the last thing
+      it recorded; ``productive_seconds``, that of the training steps of the run's history; and
+      ``goodput``, their ratio, 0 to 1.
+    """
+    total = sum(start["seconds"] for start in starts(workdir))
+    productive, last = 0.0, 0
+    for record in records.read(workdir)[0]:
+        if record["kind"] == "train":
+            productive += (record["step"] - last) * batch_size / record["images_per_second"]
+            last = record["step"]
+    ratio = productive / total if total else 0.0
+    return {"seconds": total, "productive_seconds": productive, "goodput": ratio}
