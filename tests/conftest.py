@@ -19,8 +19,11 @@ from dropclass_jax.runs import trained
 
 @pytest.fixture(autouse=True, scope="session")
 def shared_compilations(tmp_path_factory):
-    """What one test compiles, another test's subprocess need not; gone after the session."""
-    folder = str(tmp_path_factory.mktemp("compilations"))
+    """Share what one test compiles with the others' subprocesses.
+
+    Gone after the session, unless ``JAX_COMPILATION_CACHE_DIR`` names a folder to keep it in.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(tmp_path_factory.mktemp("c"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     jax.config.update("jax_compilation_cache_dir", folder)
