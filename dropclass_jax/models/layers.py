@@ -51,6 +51,9 @@ class Layers:
     Attributes:
       kernel_init: initialiser of convolution kernels ``[kh, kw, in, out]``.
       dtype: compute dtype of convolutions and norms; None follows the input's and the params'.
+      padding: ``symmetric``, PyTorch's ``dilation * (kernel_size // 2)`` on every side, or
+        ``same``, TensorFlow's: where the two sides cannot share it evenly, as with stride 2 and an
+        even input, the far side takes more. With stride 1 they are the same.
       momentum, epsilon, axis_name: see ``BatchNorm``.
       freeze_bn: ``BatchNorm.frozen``.
       remat: whether ``block`` makes blocks that are computed again in the backward pass.
@@ -58,6 +61,7 @@ class Layers:
 
     kernel_init: nn.initializers.Initializer = he_normal
     dtype: Any = None
+    padding: str = "symmetric"
     momentum: float = 0.9
     epsilon: float = 1e-5
     axis_name: str | None = None
@@ -76,18 +80,16 @@ class Layers:
         kernel_init: nn.initializers.Initializer | None = None,
         name: str | None = None,
     ) -> nn.Conv:
-        """A square convolution of odd size with symmetric padding: ``[B, ceil(H / stride), ...]``.
+        """A square convolution of odd size: ``[B, H, W, C]`` to ``[B, ceil(H / stride), ...]``.
 
-        The padding is PyTorch's ``dilation * (kernel_size // 2)`` on every side. "SAME" is not:
-        it pads an even input with stride 2 on the far side alone. ``kernel_init`` is the network's
-        unless one is given.
+        ``kernel_init`` is the network's unless one is given.
         """
-        padding = dilation * (kernel_size // 2)
+        padding = (dilation * (kernel_size // 2),) * 2
         return nn.Conv(
             features,
             (kernel_size, kernel_size),
             strides=stride,
-            padding=((padding, padding), (padding, padding)),
+            padding="SAME" if self.padding == "same" else (padding, padding),
             kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=use_bias,

@@ -26,6 +26,16 @@ class TestConv:
         padded = np.pad(np.asarray(self.x[0, :, :, 0]), 1)
         np.testing.assert_array_equal(y, padded[tap[0] :: 2, tap[1] :: 2][:3, :3])
 
+    @pytest.mark.parametrize("tap", [(0, 0), (1, 1), (2, 2), (2, 0)])
+    def test_stride_2_pads_as_tensorflow_where_asked(self, tap):
+        # Of 6 rows the far side alone is padded, of 5 columns both are.
+        kernel = np.zeros((3, 3, 1, 1), np.float32)
+        kernel[tap] = 1
+        conv = Layers(padding="same").conv(1, 3, 2)
+        y = conv.apply({"params": {"kernel": kernel}}, self.x)[0, :, :, 0]
+        padded = np.pad(np.asarray(self.x[0, :, :, 0]), ((0, 1), (1, 1)))
+        np.testing.assert_array_equal(y, padded[tap[0] :: 2, tap[1] :: 2][:3, :3])
+
     @pytest.mark.parametrize("dilation", [1, 2, 4])
     def test_dilation_keeps_the_size(self, dilation):
         kernel = np.zeros((3, 3, 1, 1))
