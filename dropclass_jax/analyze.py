@@ -27,9 +27,9 @@ from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.evaluation import summary
 from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data
+from dropclass_jax.files import finite, write_json
 from dropclass_jax.reporting import analysis_page, cam_figures
 from dropclass_jax.runs import provenance, results, rundir, trained
-from dropclass_jax.runs.files import finite, write_json
 from dropclass_jax.runs.trained import Trained
 
 MOST_RUNS = 6  # more cannot be told apart in one chart

@@ -34,8 +34,8 @@ from dropclass_jax.cli import app, view_flags
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
+from dropclass_jax.files import atomic, finite, write_json
 from dropclass_jax.runs import rundir, trained
-from dropclass_jax.runs.files import finite, write_json
 from dropclass_jax.runs.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -185,11 +185,10 @@ def write(path: Path, exported: jax.export.Exported) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(exported.serialize())
-        temporary.replace(path)
+        with atomic(path) as file:
+            file.write(exported.serialize())
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror}; choose another --out"

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "dropclass_jax"
 
 # From the ground up: a room imports from its own and from those before it.
 ROOMS = (
-    *("errors", "schedules", "dropclass", "ops", "losses", "objective", "models", "data"),
+    *("errors", "files", "schedules", "dropclass", "ops", "losses", "objective", "models", "data"),
     *("parallel", "evaluation", "training", "experiment", "runs", "sweeps", "comparison"),
     *("analysis", "reporting", "prediction", "data_tools", "cli", "benchmark"),
 )

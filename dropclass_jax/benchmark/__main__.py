@@ -37,8 +37,8 @@ from dropclass_jax.benchmark.case import DTYPES, Case
 from dropclass_jax.benchmark.section import Options, Skipped
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, nearest
+from dropclass_jax.files import finite
 from dropclass_jax.runs import provenance
-from dropclass_jax.runs.files import finite
 
 # In this order. Each has a TITLE, ``measure(case, options)`` and ``lines(results)``.
 SECTIONS = {

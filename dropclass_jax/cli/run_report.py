@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dropclass_jax.files import write_text
 from dropclass_jax.reporting import table
 from dropclass_jax.reporting.run_page import run_page
 from dropclass_jax.runs.results import read_recorded
@@ -18,7 +19,7 @@ def write_report(workdir: Path) -> Path:
       UserError: the run's ``metrics.json`` is missing, damaged or without results of whole images.
     """
     path = workdir / "report.html"
-    path.write_text(run_page(*read_recorded(workdir)), encoding="utf-8")
+    write_text(path, run_page(*read_recorded(workdir)))
     return path
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from dropclass_jax.data.files import File
 from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
+from dropclass_jax.files import write_text
 
 
 def memory_of(prepared_dir: Path, source_dir: Path) -> Path:
@@ -64,12 +65,6 @@ def _read(memory: Path) -> dict[str, list[int]]:
 
 
 def _write(memory: Path, content: Mapping[str, list[int]]) -> None:
-    """Whole or not at all, whoever else writes it."""
-    temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content))
-        temporary.replace(memory)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        write_text(memory, json.dumps(content))

@@ -14,7 +14,6 @@ the position in the list, and ``color`` for one of a palette: ``classes: [road, 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
 from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.errors import UserError
+from dropclass_jax.files import write_text
 from dropclass_jax.ops.labels import IGNORE_LABEL
 
 KINDS = ("index", "color")
@@ -253,11 +253,8 @@ def _first_palette(files: Iterable[File]) -> list[Color]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: several processes may come here at once, with the same text."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, text)  # several processes may come here at once, with the same text
     except OSError as error:
         raise UserError(
             f"{path} is missing and cannot be written ({error.strerror}): write one, and name it "

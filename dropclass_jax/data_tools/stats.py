@@ -10,7 +10,6 @@ is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dropclass_jax import data
 from dropclass_jax.data_tools import arguments
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
+from dropclass_jax.files import write_json
 from dropclass_jax.losses import class_weights
 from dropclass_jax.reporting.dataset_stats import chart, table
 
@@ -102,7 +102,7 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     weights = np.array([about["weights"][args.rule] for about in content["classes"]])
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "stats.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_json(out / "stats.json", content)
         class_weights.write(out / "class_weights.json", dataset.info.classes, weights)
         chart(content).savefig(out / "stats.png")
     except OSError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dropclass_jax.errors import UserError
+from dropclass_jax.files import write_json
 
 
 def inverse(class_pixels: np.ndarray) -> np.ndarray:
@@ -105,7 +106,7 @@ def _normalized(frequency: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 def write(path: Path, classes: Sequence[str], weights: np.ndarray) -> None:
     """Write weights as a JSON object, class name to weight, for people to read and edit."""
     content = {name: float(f"{w:.6g}") for name, w in zip(classes, weights, strict=True)}
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def read(path: Path, classes: Sequence[str]) -> np.ndarray:

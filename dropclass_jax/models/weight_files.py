@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from dropclass_jax.errors import UserError, first_line
+from dropclass_jax.files import atomic
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 OUR_SUFFIXES = (".npz", ".safetensors")
@@ -55,20 +56,16 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """
     path = Path(path).expanduser()
     check_writable(path)
-    # With the final suffix: NumPy would add its own to any other.
-    temporary = path.with_name(f".{path.stem}.incomplete{path.suffix}")
     try:
-        if path.suffix == ".npz":
-            np.savez(temporary, **arrays)
-        else:
-            from safetensors.numpy import save
+        with atomic(path) as file:
+            if path.suffix == ".npz":
+                np.savez(file, **arrays)
+            else:
+                from safetensors.numpy import save
 
-            temporary.write_bytes(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        temporary.replace(path)
+                file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -14,13 +14,13 @@ from tqdm import tqdm
 from dropclass_jax.data import codec
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
+from dropclass_jax.files import write_json
 from dropclass_jax.prediction import frames, submission, video
 from dropclass_jax.prediction.frames import Frame, Input
 from dropclass_jax.prediction.predictor import Prediction, Predictor, predicted
 from dropclass_jax.reporting import pictures
 from dropclass_jax.reporting.keyed import keyed_overlay
 from dropclass_jax.runs import trained
-from dropclass_jax.runs.files import write_json
 from dropclass_jax.runs.trained import Trained
 
 KINDS = ("index", "color", "overlay")

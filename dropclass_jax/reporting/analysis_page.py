@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from dropclass_jax.files import write_text
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures, heat_section, page
@@ -48,7 +49,7 @@ def write(
             *_reproduce(content),
         ]
     title = f"{content['dataset']}: what the networks have learned"
-    (folder / "report.html").write_text(page.page(title, body), encoding="utf-8")
+    write_text(folder / "report.html", page.page(title, body))
 
 
 def _opening(content: Content) -> list[str]:

@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dropclass_jax.comparison.sides import Outcome
+from dropclass_jax.files import finite, write_json, write_text
 from dropclass_jax.reporting import compare_summary, page
 from dropclass_jax.reporting.compare_summary import Row
 from dropclass_jax.reporting.plot_style import (
@@ -23,7 +24,6 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
-from dropclass_jax.runs.files import finite, write_json
 
 COLUMNS = ("kind", "name", "train_pixel_share", "a", "b", "difference", "low", "high", "p")
 COLUMNS += ("verdict",)
@@ -68,7 +68,7 @@ def write(folder: Path, outcome: Outcome) -> str:
         chart = figure(outcome)
         chart.savefig(folder / "compare.png", dpi=130)
         html = _page(outcome, rows, chart)
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    write_text(folder / "report.html", html)
     files = ", ".join(("compare.json", "compare.csv", "compare.png", "report.html"))
     return f"\nwritten: {folder}/{{{files}}}"
 

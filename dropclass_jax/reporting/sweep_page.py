@@ -11,9 +11,9 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
+from dropclass_jax.files import finite, write_json, write_text
 from dropclass_jax.reporting import page, sweep_figures, sweep_summary, table, wording
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
-from dropclass_jax.runs.files import finite, write_json
 
 
 def write(
@@ -59,7 +59,7 @@ def write(
         for name, chart in charts.items():
             chart.savefig(folder / f"{name}.png", dpi=130)
         html = _page(about, rows, charts)
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    write_text(folder / "report.html", html)
     pictures = (f"{name}.png" for name in charts)
     files = ", ".join(("sweep.json", "sweep.csv", *pictures, "report.html"))
     return "\n".join(["", question, *text(rows, split), *notes(about, rows)]) + (

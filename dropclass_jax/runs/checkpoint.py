@@ -27,9 +27,9 @@ from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
 from dropclass_jax.errors import UserError, first_line
+from dropclass_jax.files import write_json
 from dropclass_jax.models import weight_files
 from dropclass_jax.parallel import processes
-from dropclass_jax.runs.files import write_json
 from dropclass_jax.training.state import TrainState
 
 Say = Callable[[str], None]

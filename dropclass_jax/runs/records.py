@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dropclass_jax.runs.files import finite
+from dropclass_jax.files import finite, write_text
 
 
 def append(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -48,6 +48,4 @@ def forget_after(workdir: Path, step: int) -> None:
         for record in read(workdir)[0]
         if record["step"] < step or (record["step"] == step and record["kind"] != "eval")
     )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -17,8 +17,8 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import boundary, inference, metrics, summary
 from dropclass_jax.evaluation.inference import HEADS
 from dropclass_jax.evaluation.loop import Evaluation
+from dropclass_jax.files import atomic, finite, write_json
 from dropclass_jax.runs import provenance, records, starts
-from dropclass_jax.runs.files import finite, write_json
 
 
 def entries(
@@ -166,11 +166,8 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
+    with atomic(path) as file:
         np.savez_compressed(file, **arrays)
-    temporary.replace(path)
 
 
 def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:

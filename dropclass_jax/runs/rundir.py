@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import flatten, from_json, load_config, to_json
-from dropclass_jax.runs.files import write_json
+from dropclass_jax.files import write_json, write_text
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
 _FREE = (
@@ -44,7 +44,7 @@ def claim(
             raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
         about = {} if info is None else dataclasses.asdict(info)
         write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
-        (workdir / "config.json").write_text(to_json(config) + "\n")
+        write_text(workdir / "config.json", to_json(config) + "\n")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
+from dropclass_jax.files import write_json
 from dropclass_jax.runs import records
-from dropclass_jax.runs.files import write_json
 from dropclass_jax.runs.provenance import command, device_name, revision, versions
 
 _FILE = "run.json"

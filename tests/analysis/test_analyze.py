@@ -14,10 +14,10 @@ from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import load_config, to_json
+from dropclass_jax.files import write_json
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures
-from dropclass_jax.runs.files import write_json
 
 CLASSES = classes_of(CAMVID)
 

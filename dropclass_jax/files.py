@@ -1,0 +1,68 @@
+"""Atomic writes: a file is there whole or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+SUFFIX = ".tmp"  # of a file that is still being written, or that a kill has left behind
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Write to a temporary file beside ``path`` that takes its place when the block ends.
+
+    The content is on the disk before the name is (``fsync``), and several processes may write the
+    same path at once: the last one wins. When the block raises, ``path`` stays as it was.
+
+    Args:
+      path: of the file; its folder must exist.
+
+    Yields:
+      The temporary file, open for writing bytes.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{SUFFIX}")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with atomic(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically; see ``finite`` for what it may hold."""
+    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON has it: arrays and tuples as lists, NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
