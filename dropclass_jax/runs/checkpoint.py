@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +31,14 @@ from dropclass_jax.errors import UserError, first_line
 from dropclass_jax.files import write_json
 from dropclass_jax.models import weight_files
 from dropclass_jax.parallel import processes
+from dropclass_jax.runs import checksums
 from dropclass_jax.training.state import TrainState
 
 Say = Callable[[str], None]
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 class Best(NamedTuple):
@@ -98,7 +104,11 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
     if step in checkpoints.all_steps():
         return
     with _told(checkpoints):
-        args = ocp.args.Composite(state=ocp.args.StandardSave(jax.device_get(state)))
+        on_host = jax.device_get(state)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(on_host),
+            checksums=ocp.args.JsonSave(checksums.of(on_host)),
+        )
         checkpoints.save(step, args=args)
 
 
@@ -153,6 +163,7 @@ def restore_latest(
         try:
             restored = jax.device_get(checkpoints.restore(step, args=args)["state"])
             _check_shapes(restored, target)  # orbax hands out arrays of any
+            _check_values(checkpoints, step, restored, int(restored.step), say)
         except Exception as error:
             fault = first_line(error)
         # What one process cannot read, none may continue from.
@@ -177,6 +188,7 @@ def _quiet_about_closed_loops() -> None:
     They report to an event loop that is closed by then: pages of tracebacks around the one line
     that says what is wrong. Everything else is printed as before.
     """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the same of tasks nobody awaits
     printed = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -195,6 +207,22 @@ def _check_shapes(restored: Any, target: Any) -> None:
             raise ValueError(
                 f"{jax.tree_util.keystr(path)} has shape {leaf.shape}, not {wanted[path].shape}"
             )
+
+
+def _check_values(
+    checkpoints: ocp.CheckpointManager, step: int, restored: Any, stored_step: int, say: Say
+) -> None:
+    """Raise ``ValueError`` unless what was read is what was saved, at the step of its folder."""
+    folder = checkpoints.directory / str(step)
+    if (folder / "checksums").exists():
+        expected = json.loads((folder / "checksums" / "metadata").read_text())
+        if not isinstance(expected, dict):
+            raise ValueError("its checksums are damaged")
+        checksums.check(restored, expected)
+    elif jax.process_index() == 0:
+        say(f"checkpoint {step} is of an earlier version and has no checksums: used unchecked")
+    if stored_step != step:
+        raise ValueError(f"it holds the state of step {stored_step}")
 
 
 def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say) -> None:
@@ -217,7 +245,7 @@ def exists(workdir: Path) -> bool:
 
 
 def restore_variables(
-    workdir: Path, variables: Any, which: str = "last"
+    workdir: Path, variables: Any, which: str = "last", say: Say = _warn
 ) -> tuple[dict[str, Any], int]:
     """What one checkpoint of a run predicts with: parameters and statistics.
 
@@ -229,6 +257,7 @@ def restore_variables(
       variables: ``{'params': ..., 'batch_stats': ...}`` of the right structure and shapes; arrays
         or ``jax.ShapeDtypeStruct``.
       which: ``'last'``, ``'best'`` (by mean IoU) or a step.
+      say: told of a checkpoint that has no checksums, as an earlier version saved it.
 
     Returns:
       The variables, on the host, and the step of the checkpoint.
@@ -238,7 +267,7 @@ def restore_variables(
     """
     with _reader(workdir) as checkpoints:
         step = _step_of(checkpoints, workdir, which)
-        wanted = dict(variables)
+        wanted = {**variables, "step": jax.ShapeDtypeStruct((), np.int32)}
         try:
             averaged = bool(checkpoints.item_metadata(step)["state"].tree.get("ema_params"))
             if averaged:
@@ -249,12 +278,14 @@ def restore_variables(
             )
             restored = checkpoints.restore(step, args=ocp.args.Composite(state=args))["state"]
             _check_shapes(restored, wanted)
+            _check_values(checkpoints, step, restored, int(restored["step"]), say)
         except Exception as error:
             raise UserError(
                 f"checkpoint {checkpoints.directory}/{step} is damaged, or does not fit this "
                 f"config's model: {first_line(error)}. There are steps "
                 f"{', '.join(map(str, checkpoints.all_steps()))}"
             ) from error
+    del restored["step"]
     if averaged:
         restored["params"] = restored.pop("ema_params")
     return restored, step
@@ -311,7 +342,8 @@ def _reader(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     options = ocp.CheckpointManagerOptions(create=False)
     if not directory.is_dir():
         raise UserError(f"{workdir} holds no checkpoint; train there first")
-    handlers = {"state": ocp.PyTreeCheckpointHandler()}
+    _quiet_about_closed_loops()
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "checksums": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(directory, options=options, item_handlers=handlers) as checkpoints:
         if checkpoints.latest_step() is None:
             raise UserError(f"{workdir} holds no finished checkpoint; train there first")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -34,16 +36,16 @@ def state_at(step, size=8):
     return fresh.replace(step=jnp.asarray(step, jnp.int32))
 
 
-def save_all(workdir, steps, keep=2):
+def save_all(workdir, steps, keep=2, size=8):
     with checkpoint.manager(workdir, keep) as checkpoints:
         for step in steps:
-            checkpoint.save(checkpoints, state_at(step))
+            checkpoint.save(checkpoints, state_at(step, size))
         checkpoint.finish(checkpoints)
 
 
-def restored(workdir, say=print):
+def restored(workdir, say=print, size=8):
     with checkpoint.manager(workdir) as checkpoints:
-        return checkpoint.restore_latest(checkpoints, state_at(0), say)
+        return checkpoint.restore_latest(checkpoints, state_at(0, size), say)
 
 
 def assert_equal(ours, theirs):
@@ -117,6 +119,97 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_newest_good_one(tmp_path, dam
         checkpoint.save(checkpoints, state_at(6))
         checkpoint.finish(checkpoints)
     assert_equal(restored(tmp_path), state_at(6))
+
+
+def flips(folder, count, seed=0):
+    """Flip one bit of the array files of a checkpoint after another; says which lies flipped."""
+    files = [p for p in folder.glob("state/**/*") if p.is_file()]
+    rng = np.random.default_rng(seed)
+    sizes = np.array([path.stat().st_size for path in files])
+    for n in range(count):
+        # Every file in turn, and the others as their size has it.
+        path = files[n] if n < len(files) else files[rng.choice(len(files), p=sizes / sizes.sum())]
+        good = path.read_bytes()
+        bad = bytearray(good)
+        at, bit = int(rng.integers(len(bad))), int(rng.integers(8))
+        bad[at] ^= 1 << bit
+        path.write_bytes(bad)
+        yield f"{path.relative_to(folder)} byte {at} bit {bit}"
+        path.write_bytes(good)
+
+
+def test_no_flipped_bit_changes_a_value_in_silence(tmp_path):
+    """Wherever it is: what is restored is what was saved, or the checkpoint is refused."""
+    save_all(tmp_path, [6], size=500)
+    shapes = checkpoint.variable_shapes(tmp_path)
+    whole = jax.device_get(state_at(6, 500))
+    weights = {
+        "params/head/kernel": whole.params["head"]["kernel"],
+        "params/bias": whole.params["bias"],
+        "batch_stats/norm/mean": whole.batch_stats["norm"]["mean"],
+    }
+    readers = (
+        (lambda: restored(tmp_path, size=500), whole),
+        (lambda: checkpoint.restore_variables(tmp_path, shapes)[0], whole.variables),
+        (lambda: checkpoint.read_weights(tmp_path), weights),
+    )
+    refused = 0
+    for flip in flips(tmp_path / "checkpoints" / "6", 60):
+        for read, expected in readers:
+            try:
+                values = read()
+            except UserError as error:
+                refused += "checksum of" in str(error)
+            else:
+                jax.tree.map(partial(np.testing.assert_array_equal, err_msg=flip), values, expected)
+    assert refused > 50  # that nothing else has noticed
+
+
+def test_a_flipped_bit_costs_the_steps_since_the_last_good_checkpoint(tmp_path):
+    save_all(tmp_path, [3, 6], size=500)
+    path = largest_file(tmp_path / "checkpoints" / "6" / "state")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    told = []
+    assert_equal(restored(tmp_path, told.append, size=500), state_at(3, 500))
+    assert len(told) == 1
+    assert re.match(r"checkpoint 6 is damaged \(the checksum of \S+ is wrong\): moved to", told[0])
+
+
+def test_another_step_s_state_is_not_taken_for_its_folder_s(tmp_path):
+    save_all(tmp_path, [3, 6])
+    folder = tmp_path / "checkpoints"
+    shutil.rmtree(folder / "6")
+    shutil.copytree(folder / "3", folder / "6")
+    with pytest.raises(UserError, match=r"6 is damaged.*it holds the state of step 3"):
+        checkpoint.restore_variables(tmp_path, checkpoint.variable_shapes(tmp_path))
+    told = []
+    assert_equal(restored(tmp_path, told.append), state_at(3))
+    assert "checkpoint 6 is damaged (it holds the state of step 3)" in told[0]
+
+
+def test_a_checkpoint_without_checksums_is_used_with_a_word(tmp_path):
+    save_all(tmp_path, [3])
+    shutil.rmtree(tmp_path / "checkpoints" / "3" / "checksums")
+    told = []
+    assert_equal(restored(tmp_path, told.append), state_at(3))
+    shapes = checkpoint.variable_shapes(tmp_path)
+    values, _ = checkpoint.restore_variables(tmp_path, shapes, say=told.append)
+    assert_equal(values, state_at(3).variables)
+    line = "checkpoint 3 is of an earlier version and has no checksums: used unchecked"
+    assert told == [line] * 2
+
+
+def test_saving_goes_on_while_training_does(tmp_path):
+    """The checksums are of the state as it was when the save began."""
+    with checkpoint.manager(tmp_path) as checkpoints:
+        current = jax.tree.map(np.array, state_at(1))
+        checkpoint.save(checkpoints, current)
+        for leaf in jax.tree.leaves(current.params):
+            leaf += 1  # a later step, in the same memory
+        checkpoint.finish(checkpoints)
+    assert_equal(restored(tmp_path), state_at(1))
 
 
 def test_nothing_but_damaged_checkpoints_is_an_error(tmp_path):
