@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
 from dropclass_jax.reporting import pictures, table
-from dropclass_jax.runs import checkpoint, results, rundir
+from dropclass_jax.runs import checkpoint, lock, results, rundir
 from dropclass_jax.runs.progress import Progress
 from dropclass_jax.training import guard, state
 
@@ -68,9 +69,14 @@ def train(config: ConfigDict, workdir: Path) -> int:
     variables = init_variables(built.model, jax.random.key(config.seed), image_shape=(64, 64, 3))
     if initial_weights is not None:
         variables, report = pretrained.load_state_dict(variables, initial_weights)
-    processes.first_process(
-        lambda: rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
-    )
+    held = ExitStack()  # what must last as long as the training
+
+    def claim() -> None:
+        rundir.check_free(workdir, config, dataset.fingerprint)
+        held.enter_context(lock.held(workdir))
+        rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
+
+    processes.first_process(claim)
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
@@ -90,7 +96,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
 
     evaluations, unchecked = None, None
-    with preemption.stop_requests() as stop, checkpoints:
+    with held, preemption.stop_requests() as stop, checkpoints:
         while True:
             # After the step's checkpoint: a run that continues there evaluates there once more.
             if step == config.total_steps:

@@ -6,7 +6,8 @@
 #   bash launch/supervise.sh status FOLDER   none, running, exited CODE, stopped CODE or lost
 #   bash launch/supervise.sh stop FOLDER [--grace=SECONDS]   SIGTERM; SIGKILL after the grace (120)
 #
-# `stopped` says that `stop` ended it; `lost`, that the machine went down under it. Exit codes 0
+# `stopped` says that `stop` ended it; `lost`, that the machine or what keeps it running went down.
+# A command whose keeper alone was killed is still `running`, and is not started twice. Exit codes 0
 # (done), 2 (a user's mistake), 130 and 143 (told to stop) end the matter; after any other the
 # command is started again after $SUPERVISE_DELAY seconds (10), up to N times (0). multi_gpu.sh and
 # tpu_vm.sh are made of this. For Linux.
@@ -20,9 +21,27 @@ fail() {
 }
 
 # A pid alone may have gone to another process since: after a restart of the machine above all.
-running() {
+supervised() {
   local pid
   pid=$(cat "$folder/pid" 2>/dev/null) && grep -qszFx "$folder" "/proc/$pid/cmdline"
+}
+
+# The command goes on when something kills its supervisor: then there is nobody to start it again.
+orphaned() {
+  local pid since
+  read -r pid since 2>/dev/null <"$folder/child" &&
+    [ -n "$since" ] && [ "$(started "$pid")" = "$since" ]
+}
+
+running() { supervised || orphaned; }
+
+# When a process started, in clock ticks since the boot, after the machine's boot id: no other
+# process has both. Nothing for a process that is gone, or a zombie that nobody has waited for.
+started() {
+  local stat fields
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
+  read -ra fields <<<"${stat##*) }" # the name of the program, before that, may hold anything
+  [ "${fields[0]}" = Z ] || echo "$(cat /proc/sys/kernel/random/boot_id)/${fields[19]}"
 }
 
 status() {
@@ -61,7 +80,7 @@ supervise() {
   while :; do
     "$@" &
     child=$!
-    echo "$child" >"$folder/child"
+    echo "$child $(started "$child")" >"$folder/child"
     await "$child"
     case $code in 0 | 2 | 130 | 143) break ;; esac
     if [ -n "$asked" ] || [ "$crashes" -ge "$restarts" ]; then
@@ -96,7 +115,10 @@ await() {
 
 logs() {
   [ -f "$folder/log" ] || fail "nothing was started in $folder"
-  tail -n 200 -s 0.5 -f --pid="$(cat "$folder/pid")" "$folder/log"
+  local followed
+  followed=$(cat "$folder/pid")
+  if ! supervised && orphaned; then read -r followed _ <"$folder/child"; fi
+  tail -n 200 -s 0.5 -f --pid="$followed" "$folder/log"
   local code
   read -r _ code <<<"$(status)"
   exit "${code:-1}"
@@ -104,13 +126,18 @@ logs() {
 
 stop() {
   running || return 0
-  local pid waited=0
-  pid=$(cat "$folder/pid")
-  kill -TERM "$pid"
+  local child waited=0
+  if supervised; then
+    kill -TERM "$(cat "$folder/pid")"
+  else
+    read -r child _ <"$folder/child"
+    kill -TERM -- "-$child"
+  fi
   while running; do
     if [ "$waited" -eq "$grace" ]; then
       echo "not gone after $grace seconds: killed" >&2
-      kill -KILL -- "-$(cat "$folder/child")" 2>/dev/null || true
+      read -r child _ <"$folder/child"
+      kill -KILL -- "-$child" 2>/dev/null || true
     fi
     sleep 1
     waited=$((waited + 1))

@@ -13,6 +13,7 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import flatten, from_json, load_config, to_json
 from dropclass_jax.files import write_json, write_text
+from dropclass_jax.runs import lock
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
 _FREE = (
@@ -37,14 +38,22 @@ def claim(
         listed), something that is no run at all, or cannot be written.
     """
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
-            _check_same(workdir, config, fingerprint)
-        elif any(workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
+        check_free(workdir, config, fingerprint)
         about = {} if info is None else dataclasses.asdict(info)
         write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
         write_text(workdir / "config.json", to_json(config) + "\n")
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+
+
+def check_free(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+    """The first half of ``claim``: the folder is there, and nobody else's."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / "config.json").exists():
+            _check_same(workdir, config, fingerprint)
+        elif any(path.name != lock.NAME for path in workdir.iterdir()):
+            raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import soak
+from lock_holder import another_process
 
 from dropclass_jax import evaluate, train
 from dropclass_jax.data.info import DatasetInfo
@@ -245,6 +246,18 @@ def test_a_killed_run_of_the_real_network_continues_exactly(prepared, tmp_path):
     )
     assert ours == theirs
     assert records(killed, "train") == records(whole, "train")
+
+
+def test_one_process_at_a_time_trains_in_a_workdir(config, tmp_path):
+    """The second is refused before it writes anything."""
+    with (
+        another_process(tmp_path) as process,
+        pytest.raises(UserError, match=f"is being trained by process {process.pid} on "),
+    ):
+        train.train(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    config.total_steps = 2
+    assert train.train(config, tmp_path) == 0
 
 
 def test_another_config_s_workdir_is_refused(config, tmp_path):

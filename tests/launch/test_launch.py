@@ -62,6 +62,22 @@ def test_a_command_that_does_not_stop_is_killed(world):
     assert world.run("supervise.sh", "status", folder).stdout == "stopped 137\n"
 
 
+def test_a_command_whose_supervisor_was_killed_is_not_started_twice(world):
+    folder = world.state / "run"
+    wait = "trap 'echo saved; exit 143' TERM; echo ready; while :; do sleep 0.1; done"
+    world.run("supervise.sh", "start", folder, "--restarts=9", "bash", "-c", wait)
+    while "ready" not in (folder / "log").read_text().splitlines():
+        time.sleep(0.05)
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    assert world.run("supervise.sh", "status", folder).stdout == "running\n"
+    assert is_one_line(world.run("supervise.sh", "start", folder, "true"), "already running")
+    assert world.run("supervise.sh", "stop", folder).returncode == 0
+    assert (folder / "log").read_text().splitlines()[-1] == "saved"
+    assert world.run("supervise.sh", "status", folder).stdout == "lost\n"
+    world.run("supervise.sh", "start", folder, "true")
+    assert world.run("supervise.sh", "logs", folder).returncode == 0
+
+
 # --- multi_gpu.sh ---
 
 GPU = ["--config=configs/streets.py", "--workdir=runs/one", "--config.data.dir=a b"]  # batch 8
