@@ -25,8 +25,8 @@ from dropclass_jax.data import pipeline
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.evaluation import summary
-from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data
+from dropclass_jax.experiment.network import create_network
 from dropclass_jax.files import finite, write_json
 from dropclass_jax.reporting import analysis_page, cam_figures
 from dropclass_jax.runs import provenance, results, rundir, trained
@@ -142,7 +142,7 @@ def load(workdir: Path, which: str) -> Trained:
     """A run's network; its blocks are not computed again, which would hide their layers."""
     network = trained.load(workdir, which)
     network.config.model.remat = "none"
-    return network._replace(model=build.model(network.config, network.info.num_classes))
+    return network._replace(model=create_network(network.config, network.info.num_classes))
 
 
 def label_runs(given: Sequence[str | None], networks: Sequence[Trained]) -> list[str]:

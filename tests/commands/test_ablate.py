@@ -18,6 +18,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import from_json, load_config, to_json
 from dropclass_jax.reporting import sweep_figures, sweep_summary
 from dropclass_jax.runs import records, rundir
+from dropclass_jax.runs.results import try_metrics
 from dropclass_jax.sweeps import jobs, plan, slurm
 
 PROGRAM = (sys.executable, tiny.__file__)
@@ -84,7 +85,7 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     assert re.search(r"^dropclass, plain head +2 ", shown, re.MULTILINE)
     content = json.loads((folder / "sweep.json").read_text())
     scores = [
-        next(r["mean_iou"] for r in plan.read_metrics(run.workdir)["results"]
+        next(r["mean_iou"] for r in try_metrics(run.workdir)["results"]
              if (r["split"], r["head"]) == ("val", "plain"))
         for run in runs if run.arm == "plain"
     ]  # fmt: skip

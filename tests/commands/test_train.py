@@ -163,7 +163,7 @@ def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch, moment):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train.train(config, whole)
 
-    line, score = train.Progress.train, train.evaluate.evaluate_split
+    line, score = train.Progress.train, train.loop.evaluate_split
     scored = []
 
     def interrupt_step(self, step, scalars):
@@ -181,7 +181,7 @@ def test_a_stopped_run_continues_exactly(config, tmp_path, monkeypatch, moment):
         if moment == "a step":
             patch.setattr(train.Progress, "train", interrupt_step)
         else:
-            patch.setattr(train.evaluate, "evaluate_split", interrupt_evaluation)
+            patch.setattr(train.loop, "evaluate_split", interrupt_evaluation)
         number = signal.SIGTERM if moment == "a step" else signal.SIGINT
         assert train.train(config, stopped) == 128 + number
     at = {"a step": 10, "an evaluation": 6, "the last evaluation": 12}[moment]
