@@ -1,4 +1,4 @@
-"""Your own images and masks, in a folder; the README says how to arrange it.
+"""Your own images and masks, in a folder, or what an annotation tool exports; see the README.
 
     python -m dropclass_jax.train --config=configs/folder.py --config.data.dir=MYDATA --workdir=RUN
 
@@ -22,6 +22,9 @@ def get_config(model: str = "hrnet_w18_small_v1"):
         window="set",  # of 16-bit images: 'set', 'image', 'full' or 'LOW:HIGH'
         storage="original",  # or 'exact', 'jpeg': larger or lossy, and faster to read
         skip_bad=False,  # leave bad pairs out
+        # Of an annotation tool's export:
+        unlabelled="background",  # what a pixel without an object is; or 'ignore'
+        unannotated="auto",  # what an image without one is; or 'background', 'skip'
     )
     config.augment.crop = (256, 256)
     config.model.name = model

@@ -75,8 +75,17 @@ def read(path: Path) -> Classes:
     Raises:
       UserError: names the file, the entry at fault and the mend.
     """
+    return parse(path, load(path))
+
+
+def load(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+      UserError: it cannot be read, or is no YAML.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -84,6 +93,10 @@ def read(path: Path) -> Classes:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
         raise UserError(f"{path}{line}: {problem}") from error
+
+
+def parse(path: Path, content: Any) -> Classes:
+    """The classes from the content of a ``classes.yaml``; errors as ``read``."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise UserError(f"{path} has no list of classes: write `classes: [road, car, ...]`")
     if unknown := set(content) - {"masks", "ignore", "classes"}:
@@ -154,12 +167,17 @@ def _color(where: str, color: Any) -> Color:
     return tuple(channels)
 
 
-def make(path: Path, files: Sequence[File]) -> str:
+def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
     """Write a ``classes.yaml`` of what masks hold, for its user to name.
 
     Masks that cannot be read or hold more values than there may be classes do not count; nor,
     where some are of colours and some not, does the kind that fewer are of. Whoever reads the set
     will refuse them.
+
+    Args:
+      path: of the file to write.
+      files: the masks.
+      other: values that are no class by the masks' own custom; of index masks.
 
     Returns:
       A line that says what was written.
@@ -189,7 +207,7 @@ def make(path: Path, files: Sequence[File]) -> str:
             "they class maps, neither compressed with loss nor smoothed?"
         )
     # By custom 255 is what nobody labelled; but 0 and 255 alone are black and white.
-    ignored = [] if kind == "color" or codes == [0, 255] else [255]
+    ignored = [] if kind == "color" or codes == [0, 255] else [*other, 255]
     kept = [code for code in codes if code not in ignored]
     if len(kept) < 2:
         raise UserError(

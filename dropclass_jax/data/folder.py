@@ -1,7 +1,8 @@
 """Anybody's images and masks: the set of a folder, whose classes ``classes.yaml`` names.
 
-``layout`` says how the folder may be arranged, ``classes`` what the masks may hold. Images may be
-PNG, JPEG, TIFF, WebP or BMP; grey, RGB or RGBA (alpha is dropped); of 8 or 16 bits.
+``layout`` says how the folder may be arranged, ``classes`` what the masks may hold; ``exports``
+reads what an annotation tool left. Images may be PNG, JPEG, TIFF, WebP or BMP; grey, RGB or RGBA
+(alpha is dropped); of 8 or 16 bits.
 
 16-bit images become 8-bit ones here, once, by one linear map. What 0 and 255 stand for is the
 option ``window``:
@@ -22,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dropclass_jax.data import classes, codec, images, layout, masks
+from dropclass_jax.data import checksums, codec, exports, images, listing, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, source_folder
+from dropclass_jax.data.pairs import Listing, Pair, PairBuilder
 from dropclass_jax.errors import UserError
 
 
@@ -52,30 +53,44 @@ class Folder(PairBuilder, skip_registration=True):
         window: str = "set",
         storage: str = "original",
         skip_bad: bool = False,
+        unlabelled: str = "background",
+        unannotated: str = "auto",
     ) -> None:
         """List the images and masks; make ``classes.yaml`` if it is missing.
 
         Args:
           prepared_dir: the folder of all prepared sets.
-          source_dir: the folder with the images and masks.
+          source_dir: the folder with the images and masks; or an export, its folder or its zip.
           classes: the file that names the classes; default: ``classes.yaml`` in the folder.
           val_share: of the training images, where the folder has no ``val``.
           seed: of the draw of ``val``.
           window: how 16-bit images become 8-bit ones: ``set``, ``image``, ``full``, ``LOW:HIGH``.
           storage: of the images; see ``images.stored``.
           skip_bad: leave bad pairs out instead of refusing the set.
+          unlabelled: of an export, what a pixel without an object is: ``background`` or ``ignore``.
+          unannotated: of an export, what an image without an object is: ``auto``, ``background`` or
+            ``skip``; see ``exports.Rules``.
 
         Raises:
           UserError: at a folder of another layout, a bad ``classes.yaml`` or a bad option.
         """
-        source_dir = source_folder(self.name, source_dir, "the one with images/ and masks/")
+        source_dir = listing.path_of(self.name, source_dir)
         images.check_storage(storage)
         if not 0 < val_share < 1:
             raise UserError(f"val_share {val_share}: want a share between 0 and 1")
         self._storage, self._window_option = storage, images.parse_window(window)
-        found, notes = _find(source_dir, val_share, seed)
-        self._classes, made = _classes(source_dir, classes, found)
+        rules = exports.Rules(unlabelled, unannotated)
+        source = listing.find(source_dir, classes, rules)
+        self._classes, self._listed_in = source.classes, source.listed_in
         self._table = self._classes.table()
+        found, notes = source.splits, source.notes
+        if "val" not in found:
+            memory = checksums.memory_of(prepared_dir, source_dir)
+            memory = memory.with_name(f"contents-{memory.name}")
+            found, drawn = listing.draw_val(
+                source_dir, found, self._classes, memory, val_share, seed
+            )
+            notes = [*notes, *drawn]
         options = {"classes": self._classes.recipe(), "window": window, "storage": storage}
         super().__init__(
             self._classes.info(self.name),
@@ -84,7 +99,7 @@ class Folder(PairBuilder, skip_registration=True):
             {split: Listing(f.pairs, f.faults) for split, f in found.items()},
             options,
             skip_bad=skip_bad,
-            notes=[*made, *notes, *(note for f in found.values() for note in f.notes)],
+            notes=[*notes, *(note for f in found.values() for note in f.notes)],
         )
 
     def outcomes(self, split: str) -> Iterator[Example | UserError]:
@@ -117,10 +132,10 @@ class Folder(PairBuilder, skip_registration=True):
         kind, codes = masks.read_codes(pair.label)
         if kind != self._classes.kind:
             raise UserError(
-                f"{pair.label.where} is of kind {kind}, but classes.yaml says masks: "
+                f"{pair.label.where} is of kind {kind}, but {self._listed_in} says masks: "
                 f"{self._classes.kind}: convert it"
             )
-        wanted = "one that classes.yaml lists, as a class or under ignore"
+        wanted = f"one that {self._listed_in} lists, as a class or under ignore"
         label = masks.translate(codes, self._table, pair.label, wanted)
         images.check_shapes(pair.image, image, pair.label, label)
         encoded, image = self._to_8bit(pair.image, encoded, image)
@@ -149,41 +164,3 @@ def _first_pixels(files: Iterable[File]) -> tuple[np.dtype, int]:
         pixels = codec.decode_unchanged(file.read())
         return pixels.dtype, np.atleast_3d(pixels).shape[2]
     return np.dtype(np.uint8), 3
-
-
-def _find(
-    source_dir: Path, val_share: float, seed: int
-) -> tuple[dict[str, layout.Found], list[str]]:
-    """The pairs of each split; ``val`` is drawn from the training images if there is none."""
-    folders, notes = layout.find_splits(source_dir)
-    found = {split or "train": layout.pair_up(where) for split, where in folders.items()}
-    train = found["train"]
-    if not train.pairs:
-        faults = f": {train.faults[0]}" if train.faults else ""
-        raise UserError(f"{source_dir} holds no image with a mask{faults}")
-    if "val" not in found:
-        if len(train.pairs) < 2:
-            raise UserError(f"{source_dir} holds one image: want one to train on and one for val")
-        held_out = layout.hold_out([pair.id for pair in train.pairs], val_share, seed)
-        val = [pair for pair in train.pairs if pair.id in held_out]
-        rest = [pair for pair in train.pairs if pair.id not in held_out]
-        others = {split: f for split, f in found.items() if split != "train"}
-        found = {"train": train._replace(pairs=rest), "val": layout.Found(val, [], []), **others}
-        notes.append(
-            f"there is no val: {len(val)} of {len(train.pairs)} training images became it, drawn "
-            "by seed; if images belong together (of one patient, video or place), give val yourself"
-        )
-    return found, notes
-
-
-def _classes(
-    source_dir: Path, option: str, found: dict[str, layout.Found]
-) -> tuple[classes.Classes, list[str]]:
-    """The classes and, if their file had to be made, a note of it."""
-    if option:
-        return classes.read(Path(option).expanduser()), []
-    path = source_dir / "classes.yaml"
-    if path.exists():
-        return classes.read(path), []
-    note = classes.make(path, [pair.label for f in found.values() for pair in f.pairs])
-    return classes.read(path), [note]

@@ -11,9 +11,8 @@ A mask is called as its image, in the same subfolder.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -53,6 +52,25 @@ class Found(NamedTuple):
     pairs: list[Pair]
     faults: list[str]
     notes: list[str]
+
+
+def is_here(root: Path) -> bool:
+    """Whether a folder is arranged so, with pictures where the masks should be.
+
+    An annotation tool may call its folders the same and keep JSON files there.
+    """
+    whole = _subfolders(root)
+    if whole is not None:
+        return _has_masks(whole.masks)
+    inside = (_subfolders(root / name) for name in _folder_names(root))
+    return any(_has_masks(folders.masks) for folders in inside if folders is not None)
+
+
+def _has_masks(folder: Path) -> bool:
+    if next(folder.glob("*.json"), None) is not None:
+        return False
+    walk = os.walk(folder, followlinks=True)
+    return any(name.lower().endswith(SUFFIXES) for _, _, names in walk for name in names)
 
 
 def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
@@ -147,16 +165,3 @@ def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[
         more = f" and {len(strays) - 1} more" if strays[1:] else ""
         notes.append(f"{folder}: left out, as no {kind}: {strays[0]}{more}")
     return found, faults, notes
-
-
-def hold_out(names: Iterable[str], share: float, seed: int) -> set[str]:
-    """Choose some of the names for validation: a share of them, but at least one.
-
-    A name's turn depends on it and the seed alone: what is added later moves few others.
-    """
-
-    def turn(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode()).digest()
-
-    order: Sequence[str] = sorted(names, key=turn)
-    return set(order[: max(1, round(len(order) * share))])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from dropclass_jax import data, evaluate, train
-from dropclass_jax.data import layout
+from dropclass_jax.data import classes
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import load_config
 
@@ -83,13 +83,33 @@ def test_without_splits_some_become_val(load, source, tmp_path, capsys):
     assert len(labels(load(flat, val_share=0.5), "val")) == 5
 
 
-def test_a_held_out_image_stays_so_when_others_come():
-    names = [str(i) for i in range(100)]
-    before = layout.hold_out(names, 0.2, seed=3)
-    after = layout.hold_out([*names, *(f"new{i}" for i in range(5))], 0.2, seed=3)
-    assert len(before) == 20
-    assert len(before & after) >= 18
-    assert layout.hold_out(["a", "b"], 0.01, seed=0) < {"a", "b"}
+def test_val_is_drawn_by_class(load, tmp_path, capsys):
+    """The rare class is in 2 of 20 images: by chance alone val has it in one draw of three."""
+    flat = tmp_path / "flat"
+    for i in range(20):
+        mask = np.zeros(fabricate.SHAPE, np.uint8)
+        mask[:4] = 1
+        if i in (3, 11):
+            mask[8:10, 8:10] = 2
+        if i == 5:
+            mask[12:14] = 3
+        fabricate.write(flat / "images" / f"{i}.png", fabricate.encode(fabricate.image(i)))
+        fabricate.write(flat / "masks" / f"{i}.png", fabricate.encode(mask))
+    for seed in range(4):
+        dataset = load(flat, seed=seed)
+        assert len(dataset.splits["val"]) == 4
+        for split in ("train", "val"):
+            assert dataset.class_images[split][2] == 1
+        assert dataset.class_images["train"][3] == 1
+        out = capsys.readouterr().out
+        assert "warning: val has no image with class_3, which is in 1 of 20" in out
+    # What masks hold is remembered, and not believed when a mask has changed.
+    mask[:] = 0
+    mask[0] = 2
+    (flat / "masks" / "11.png").write_bytes(fabricate.encode(mask))
+    (flat / "masks" / "3.png").write_bytes(fabricate.encode(np.zeros(fabricate.SHAPE, np.uint8)))
+    load(flat)
+    assert "warning: val has no image with class_2, which is in 1 of 20" in capsys.readouterr().out
 
 
 def test_a_split_without_masks_is_left_out_and_said(load, source, capsys):
@@ -183,12 +203,10 @@ def test_names_alone_will_do(load, source, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_says_where_classes_may_lie(load, source, monkeypatch):
-    from pathlib import Path
-
-    def refuse(self, text, encoding):
+    def refuse(path, text):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(classes, "write_text", refuse)
     with pytest.raises(UserError, match=r"classes\.yaml .*cannot be written.*options\.classes"):
         load()
 

@@ -1,0 +1,241 @@
+"""COCO JSON: what COCO, CVAT, Label Studio, Roboflow and many others write.
+
+    annotations/instances_train.json, instances_val.json    images/, or one folder a split
+    train/_annotations.coco.json, valid/..., test/...       the images beside (Roboflow)
+    result.json                                             images/ (Label Studio)
+
+``segmentation`` is a list of polygons, which together are the object; or a run-length code, as a
+list of numbers (COCO's crowds, CVAT's masks) or compressed to a text (pycocotools). Polygons are
+drawn by pixel centres; pycocotools draws on a grid of fifths of a pixel, and differs from that at
+a pixel of an edge here and there. pycocotools has no way to draw several objects into one map:
+here those of an image follow each other in the order of the file, crowds first, since their
+outlines are rough.
+
+Roboflow lists its project as a category of its own, without objects, above the others: that one
+is left out. See https://cocodataset.org/#format-data, and ``maskApi.c`` of the COCO API.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from dropclass_jax.data.exports import polygons
+from dropclass_jax.data.exports.drawing import (
+    Color,
+    Export,
+    Picture,
+    Rules,
+    assemble,
+    hex_color,
+)
+from dropclass_jax.data.exports.tree import (
+    Images,
+    Samples,
+    Tree,
+    as_written,
+    read_json,
+    split_of,
+    split_of_list,
+    stem,
+)
+from dropclass_jax.errors import UserError
+
+TOOL = "COCO JSON"
+
+
+def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
+    """The export, or None if it is another's.
+
+    Args:
+      tree: its files.
+      samples: the first JSON file of each folder.
+      rules: what becomes of what nobody labelled.
+
+    Raises:
+      UserError: it is COCO's, and broken as a whole.
+    """
+    folders = {posixpath.dirname(path) for path, content in samples.items() if _is_list(content)}
+    lists = {}
+    for path, file in tree.items():
+        if path.endswith(".json") and posixpath.dirname(path) in folders:
+            content = samples[path] if path in samples else read_json(file)
+            if _is_list(content) and "categories" in content:
+                lists[path] = content
+    if not lists:
+        return None
+    # Beside these COCO has lists of keypoints, captions and whole pictures.
+    instances = {path: lists[path] for path in lists if "/instances_" in f"/{path}"}
+    lists = instances or lists
+    categories: dict[Any, str] = {}
+    colors: dict[str, Color | None] = {}
+    for path, content in lists.items():
+        with as_written(tree[path].where, TOOL):
+            _add_classes(content, tree[path].where, categories, colors)
+    images, left = Images(tree), Counter()
+    pictures, faults = [], []
+    for path, content in lists.items():
+        with as_written(tree[path].where, TOOL):
+            more, wrong = _pictures(path, content, tree, images, categories, left)
+        pictures += more
+        faults += wrong
+    where = tree[next(iter(lists))].where
+    notes = [f"{number} objects {what}" for what, number in left.items()]
+    return assemble("COCO annotations", TOOL, paint, pictures, faults, colors, where, rules, notes)
+
+
+def _is_list(content: Any) -> bool:
+    is_object = isinstance(content, dict)
+    return is_object and all(isinstance(content.get(k), list) for k in ("images", "annotations"))
+
+
+def _add_classes(
+    content: dict, where: str, categories: dict[Any, str], colors: dict[str, Color | None]
+) -> None:
+    """The classes of one file, added to those of the others."""
+    used = {annotation["category_id"] for annotation in content["annotations"]}
+    above = {category.get("supercategory") for category in content["categories"]}
+    for category in content["categories"]:
+        number, name = category["id"], category["name"]
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"category {number!r} has the name {name!r}")
+        if number not in used and name in above and category.get("supercategory") in (None, "none"):
+            continue  # Roboflow's project
+        if categories.setdefault(number, name) != name:
+            raise UserError(
+                f"{where}: category {number} is {name!r}, and {categories[number]!r} in another "
+                "file: export all splits together"
+            )
+        colors.setdefault(name, hex_color(category.get("color")))
+    names = Counter(categories.values())
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f"{where}: two categories are called {twice[0]!r}: rename one")
+
+
+def _pictures(
+    path: str,
+    content: dict,
+    tree: Tree,
+    images: Images,
+    categories: dict[Any, str],
+    left: Counter,
+) -> tuple[list[Picture], list[str]]:
+    """The images of one file with their objects, and what is wrong with others."""
+    where = tree[path].where
+    objects: dict[Any, list[dict]] = {}
+    for annotation in content["annotations"]:
+        objects.setdefault(annotation["image_id"], []).append(annotation)
+    pictures, faults = [], []
+    users: dict[str, Any] = {}
+    for entry in content["images"]:
+        number, what = entry["id"], f"{where}: image {entry['id']!r}"
+        if number in users.values():
+            faults.append(f"{where} lists two images with the id {number!r}: export it again")
+            continue
+        try:
+            image = images.find(entry["file_name"], path, what)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if users.setdefault(image, number) != number:
+            faults.append(
+                f"{where} lists {image} twice, as {users[image]!r} and {number!r}: keep one"
+            )
+            continue
+        # Crowds first; what is ignored before all.
+        found = sorted(objects.get(number, ()), key=lambda a: not a.get("iscrowd"))
+        found = [thing for a in found if (thing := _object(a, categories, left)) is not None]
+        found.sort(key=lambda thing: thing[0] is not None)
+        split = split_of_list(path) or split_of(image)
+        size = (entry["height"], entry["width"])
+        pictures.append(Picture(stem(image), split, tree[image], f"{what} ({image})", size, found))
+    listed = {entry["id"] for entry in content["images"]}
+    if strays := objects.keys() - listed:
+        faults.append(
+            f"{where} has objects of image {min(strays, key=str)!r}, which it does not list"
+        )
+    return pictures, faults
+
+
+def _object(
+    annotation: dict, categories: dict[Any, str], left: Counter
+) -> tuple[str | None, Any] | None:
+    """Class and outline of an object; None if it has no area."""
+    number = annotation["category_id"]
+    # One that no list has is refused, with its image, when labels are made.
+    name = categories.get(number, f"category {number!r}")
+    outline = annotation.get("segmentation")
+    if isinstance(outline, dict):
+        return name, {"size": outline["size"], "counts": outline["counts"]}
+    if outline:
+        is_small = all(isinstance(ring, list) and len(ring) < 6 for ring in outline)
+        left["have polygons of fewer than three points: they are left out"] += is_small
+        return None if is_small else (name, outline)
+    x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
+    left["have a box and no mask: the pixels of the boxes are ignored"] += 1
+    return None, [polygons.box(x, y, width, height).tolist()]
+
+
+def paint(label: np.ndarray, outline: Any, value: int) -> None:
+    """Draw polygons or a run-length code."""
+    if isinstance(outline, dict):
+        mask = decode(outline["counts"], *outline["size"])
+        if mask.shape != label.shape:
+            raise ValueError(
+                f"its mask is {mask.shape[0]}x{mask.shape[1]}, its image {label.shape}"
+            )
+        label[mask] = value
+        return
+    for ring in outline:
+        polygons.paint(label, polygons.points_of(ring), value)
+
+
+def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
+    """A mask from COCO's run-length code, column by column, the first run outside.
+
+    Compressed, a number is written in groups of five bits, the lowest first, as characters from
+    ``0`` on; the sixth bit says that more follow, the fifth of the last group is the sign. From
+    the fourth number on it is the difference to the one before the last.
+
+    >>> decode("111", 1, 3).astype(int).tolist()
+    [[0, 1, 0]]
+
+    Args:
+      counts: the runs, or the text that they are compressed to.
+      height: of the mask.
+      width: of the mask.
+
+    Returns:
+      bool [height, width].
+
+    Raises:
+      ValueError: the runs do not fill the mask.
+    """
+    runs = np.array(_runs(counts) if isinstance(counts, str) else counts, np.int64)
+    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f"its runs do not fill {height}x{width} pixels")
+    inside = np.arange(len(runs)) % 2 == 1
+    return np.repeat(inside, runs).reshape(width, height).T
+
+
+def _runs(text: str) -> list[int]:
+    runs: list[int] = []
+    number, shift = 0, 0
+    for character in text.encode("ascii"):
+        group = character - 48
+        if not 0 <= group < 64:
+            raise ValueError(f"its run-length code has the character {chr(character)!r}")
+        number |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            number -= 1 << shift
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number, shift = 0, 0
+    if shift:
+        raise ValueError("its run-length code is cut short")
+    return runs

@@ -1,0 +1,179 @@
+"""An export as it lies there: its files by their paths, and what is found by a name or a path.
+
+A reader never opens a path that an export names. It looks the name up among the files that are
+there, so that ``../../etc/passwd`` is a missing image and nothing else.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import json
+import posixpath
+import re
+import urllib.parse
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dropclass_jax.data import files
+from dropclass_jax.data.files import File
+from dropclass_jax.data.layout import SPLITS, SUFFIXES
+from dropclass_jax.errors import UserError
+
+Tree = Mapping[str, File]
+# What the first JSON file of each folder holds, by its path.
+Samples = Mapping[str, Any]
+
+
+def listed(source: Path) -> dict[str, File]:
+    """The files of a folder or a zip by their paths; without the one folder that holds them all.
+
+    Raises:
+      UserError: it is a broken zip.
+    """
+    found = files.zip_archive(source) if source.is_file() else files.folder(source)
+    tops = {path.partition("/")[0] for path in found}
+    if len(tops) != 1 or tops & found.keys():
+        return found
+    (top,) = tops
+    if split_of(f"{top}/") or top in ("images", "JPEGImages", "SegmentationClass"):
+        return found  # a folder that means something is no wrapping
+    return {path.partition("/")[2]: file for path, file in found.items()}
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image, by its name."""
+    return path.lower().endswith(SUFFIXES)
+
+
+def stem(path: str) -> str:
+    """A path without the ending of the name."""
+    return posixpath.splitext(path)[0]
+
+
+def split_of(path: str) -> str | None:
+    """The split that a folder of a path is called after.
+
+    >>> split_of("images/val2017/test.jpg")
+    'val'
+    >>> split_of("images/test.jpg") is None
+    True
+    """
+    names = (SPLITS.get(re.sub(r"\d*$", "", part).lower()) for part in path.split("/")[:-1])
+    return next((name for name in names if name), None)
+
+
+def split_of_list(path: str) -> str | None:
+    """The split that a list is for: its own name says it at the end, or its folder's.
+
+    >>> split_of_list("annotations/instances_val2017.json")
+    'val'
+    >>> split_of_list("train/_annotations.coco.json")
+    'train'
+    """
+    words = re.findall(r"[a-z]+", stem(posixpath.basename(path)).lower())
+    return SPLITS.get(words[-1] if words else "") or split_of(path)
+
+
+class Images:
+    """The images of a tree, to be found by what an export calls them."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self.paths = [path for path in tree if is_image(path)]
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            self._by_name[posixpath.basename(path)].append(path)
+
+    def find(self, name: Any, near: str, where: str) -> str:
+        """The path of an image.
+
+        Args:
+          name: a path or address as the tool wrote it, perhaps on another machine.
+          near: the path of the file that names it.
+          where: that file, for the message.
+
+        Raises:
+          UserError: there is none, or several of this name and nothing that tells them apart.
+        """
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{where} names the image {name!r}: want a file name")
+        written = name.replace("\\", "/")
+        address = urllib.parse.urlsplit(written)
+        # Label Studio serves local files as /data/local-files/?d=PATH.
+        local = urllib.parse.parse_qs(address.query).get("d", [])
+        asked = [written, urllib.parse.unquote(address.path), *local]
+        for path in asked:
+            for folder in (posixpath.dirname(near), "", "images"):
+                candidate = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
+                if candidate in self._tree:
+                    return candidate
+        for path in asked:
+            if found := self._like(path):
+                if len(found) == 1:
+                    return found[0]
+                raise UserError(
+                    f"{where} names {name!r}, which may be {found[0]} or {found[1]}: keep one"
+                )
+        raise UserError(
+            f"{where} names {name!r}, which is not in the folder: add it, or remove it there"
+        )
+
+    def _like(self, path: str) -> list[str]:
+        """The images of this name; those in the same folders where there are several."""
+        parts = path.split("/")
+        found = self._by_name.get(parts[-1], [])
+        for number in range(2, len(parts) + 1):
+            ending = "/" + "/".join(parts[-number:])
+            nearer = [candidate for candidate in found if f"/{candidate}".endswith(ending)]
+            if len(found) == 1 or not nearer:
+                break
+            found = nearer
+        return found
+
+
+def read_text(file: File) -> str:
+    """A text file, with or without a byte order mark.
+
+    Raises:
+      UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file.where} is not UTF-8 (byte {error.start}): save it so, or export it again"
+        ) from None
+
+
+def read_json(file: File) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      UserError: it cannot be read, is not UTF-8, or is no JSON.
+    """
+    try:
+        return json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{file.where}, line {error.lineno}, is no JSON ({error.msg}): export it again"
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise UserError(f"{file.where} is no JSON ({error}): export it again") from None
+
+
+@contextlib.contextmanager
+def as_written(where: str, tool: str) -> Iterator[None]:
+    """What a reader stumbles over in here is not as the tool writes it: a ``UserError``."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{where} has no {error}, which {tool} writes: export it again") from None
+    except (
+        *(TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError),
+        *(binascii.Error, zlib.error, MemoryError),
+    ) as error:
+        raise UserError(f"{where} is not as {tool} writes it: {error}; export it again") from None
