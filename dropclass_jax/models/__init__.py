@@ -10,9 +10,16 @@ import flax.linen as nn
 
 from dropclass_jax.dropclass import IMPORTANCES, REFINE_INITS, REFINES
 from dropclass_jax.errors import UserError, nearest
-from dropclass_jax.models import heads, hrnet, layers, mobilenet_v3, resnet
+from dropclass_jax.models import efficientnet_lite, heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
+
+
+class Normalization(NamedTuple):
+    """How images are brought to a network: ``(image / 255 - mean) / std``, for R, G and B."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 class Backbone(NamedTuple):
@@ -25,12 +32,15 @@ class Backbone(NamedTuple):
       head: its usual head, one of ``HEADS``.
       output_strides: those it has; the first is the usual one.
       auxiliary: the map that the auxiliary head reads.
+      normalization: of its images, where its weights want another than their data set's, which is
+        ImageNet's mean and deviation.
     """
 
     create: Callable[..., nn.Module]
     head: str = "deeplab_v3"
     output_strides: tuple[int, ...] = (32,)
     auxiliary: int = 2
+    normalization: Normalization | None = None
 
 
 def _hrnet(architecture: hrnet.Architecture, *, layers: Layers, output_stride: int) -> nn.Module:
@@ -52,6 +62,13 @@ BACKBONES: dict[str, Backbone] = {
         )
         for name, blocks in mobilenet_v3.ARCHITECTURES.items()
     },
+    "efficientnet_lite0": Backbone(
+        efficientnet_lite.EfficientNetLite,
+        head="lr_aspp_plus",
+        output_strides=(16, 8, 32),
+        auxiliary=1,
+        normalization=Normalization((127 / 255,) * 3, (128 / 255,) * 3),
+    ),
 }
 
 # Each is called with ``layers``, and returns a module ``(maps, train) -> features``.
@@ -59,6 +76,7 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "concat": heads.Concat,
     "deeplab_v3": heads.DeepLabV3,
     "lr_aspp": heads.LRASPP,
+    "lr_aspp_plus": heads.LRASPPPlus,
 }
 
 INITIALIZERS = {
@@ -73,6 +91,26 @@ def names() -> dict[str, tuple[str, str]]:
     """Every network's name, with its head's and its backbone's."""
     usual = {name: (backbone.head, name) for name, backbone in BACKBONES.items()}
     return usual | {f"{head}_{name}": (head, name) for head in HEADS for name in BACKBONES}
+
+
+def parts(name: str) -> tuple[str, str]:
+    """The names of a network's head and backbone.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    known = names()
+    if name not in known:
+        raise UserError(
+            f"unknown model {name!r}{nearest(name, known)} There is {', '.join(BACKBONES)}, each "
+            f"also with another head in front: {', '.join(f'{head}_' for head in HEADS)}"
+        )
+    return known[name]
+
+
+def normalization(name: str) -> Normalization | None:
+    """How a network wants its images; None for as their data set has it."""
+    return BACKBONES[parts(name)[1]].normalization
 
 
 def create(
@@ -122,13 +160,7 @@ def create(
     Raises:
       UserError: an unknown name or option.
     """
-    known = names()
-    if name not in known:
-        raise UserError(
-            f"unknown model {name!r}{nearest(name, known)} There is {', '.join(BACKBONES)}, each "
-            f"also with another head in front: {', '.join(f'{head}_' for head in HEADS)}"
-        )
-    head_name, backbone_name = known[name]
+    head_name, backbone_name = parts(name)
     backbone = BACKBONES[backbone_name]
     output_stride = output_stride or backbone.output_strides[0]
     if output_stride not in backbone.output_strides:

@@ -83,6 +83,35 @@ class LRASPP(nn.Module):
         return jnp.concatenate([fine, resize_bilinear(x, fine.shape[1:3])], axis=-1)
 
 
+class LRASPPPlus(nn.Module):
+    """LR-ASPP with a decoder down to stride 4, for thin and small things: 128 features.
+
+    To LR-ASPP what DeepLabV3+ is to DeepLabV3 (Chen et al., ECCV 2018, section 3.1): the gated deep
+    map is upsampled onto finer maps and a convolution mixes them. It costs little, because the
+    finer maps join by 1x1 convolutions and a sum, as in a feature pyramid (Lin et al., CVPR 2017),
+    and the mixing convolution is depthwise separable.
+
+    Attributes:
+      layers: makes the convolutions and norms.
+      width: C, channels of the features.
+    """
+
+    layers: Layers = Layers()
+    width: int = 128
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array], train: bool) -> jax.Array:
+        layers, width = self.layers, self.width
+        *fine, deep = maps
+        x = nn.relu(ConvNorm(layers, width, name="reduce")(deep, train))
+        x *= nn.sigmoid(layers.conv(width, name="gate")(global_mean(deep)))
+        for level in (1, 0):  # strides 8 and 4
+            lateral = ConvNorm(layers, width, name=f"lateral{level}")(fine[level], train)
+            x = nn.relu(resize_bilinear(x, lateral.shape[1:3]) + lateral)
+        x = nn.relu(ConvNorm(layers, width, 3, groups=width, name="depthwise")(x, train))
+        return nn.relu(ConvNorm(layers, width, name="pointwise")(x, train))
+
+
 class Auxiliary(nn.Module):
     """Logits from the middle of a backbone, for a second loss in training: torchvision's FCN head.
 

@@ -24,12 +24,16 @@ from dropclass_jax.models.torch_names import CLASSIFIERS, Path, strip_prefix, to
 StateDict = Mapping[str, np.ndarray]
 
 # Parts of checkpoints that are no backbone: classifiers of ImageNet, heads, the state of losses.
+# EfficientNet has a norm of its own before ImageNet's classifier, "bn2" or "_bn1".
 _NOT_BACKBONE = re.compile(
-    r"(fc|classifier|_classifier|aux_classifier|conv_head|final_layer|incre_modules"
+    r"(fc|_fc|classifier|_classifier|aux_classifier|conv_head|_conv_head|bn2|_bn1"
+    r"|final_layer|incre_modules"
     r"|downsamp_modules|last_layer|clsdrop_\w+|cls_head|aux_head|ocr_\w+|conv3x3_ocr|loss|criterion)"
     r"\b|(params|batch_stats)/(?!backbone/)"
 )
 
+# timm's MobileNetV3 alone, not its EfficientNet, ends with a convolution for a stage.
+_TIMM_MOBILENET_V3 = re.compile(r"blocks\.\d+\.0\.conv\.weight")
 _TIMM_EPSILON = 1e-5
 
 
@@ -144,7 +148,7 @@ def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:
             arrays[f"{prefix}low_high.weight"] = np.concatenate(weights, axis=1)
             arrays[f"{prefix}low_high.bias"] = sum(biases)
     # timm's MobileNetV3 adds another epsilon to its variances: the scale takes up the difference.
-    if any(strip_prefix(key) == "conv_stem.weight" for key in arrays):
+    if any(_TIMM_MOBILENET_V3.fullmatch(strip_prefix(key)) for key in arrays):
         for key in [key for key in arrays if key.endswith(".running_var")]:
             scale, var = key.replace("running_var", "weight"), arrays[key]
             if scale in arrays:
@@ -248,6 +252,7 @@ def _naming(keys: Iterable[str]) -> str:
         ("DropClass's", lambda: "clsdrop_conv1.weight" in stripped),
         ("HRNet's", lambda: any(key.startswith("stage2.") for key in stripped)),
         ("timm's", lambda: "conv_stem.weight" in stripped),
+        ("EfficientNet-PyTorch's", lambda: "_conv_stem.weight" in stripped),
         ("torchvision's", lambda: any("backbone." in key or "features." in key for key in keys)),
         ("our own", lambda: any(map(_is_ours, keys))),
     )

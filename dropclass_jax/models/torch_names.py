@@ -58,9 +58,16 @@ _NAMES = (
         "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/norm",
         "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.1",
     ),
-    # ResNet: torchvision's and timm's. MobileNetV3: timm's (then torchvision's, which counts up).
-    ("backbone/stem/conv", "conv1", "conv_stem", "0.0"),
-    ("backbone/stem/norm", "bn1", "0.1"),
+    # ResNet: torchvision's and timm's. MobileNetV3 and EfficientNet: timm's (then torchvision's,
+    # which counts up), and EfficientNet-PyTorch's.
+    ("backbone/stem/conv", "conv1", "conv_stem", "0.0", "_conv_stem"),
+    ("backbone/stem/norm", "bn1", "0.1", "_bn0"),
+    ("backbone/block{n}/expand/conv", "_blocks.{n}._expand_conv"),
+    ("backbone/block{n}/expand/norm", "_blocks.{n}._bn0"),
+    ("backbone/block{n}/depthwise/conv", "_blocks.{n}._depthwise_conv"),
+    ("backbone/block{n}/depthwise/norm", "_blocks.{n}._bn1"),
+    ("backbone/block{n}/project/conv", "_blocks.{n}._project_conv"),
+    ("backbone/block{n}/project/norm", "_blocks.{n}._bn2"),
     ("backbone/layer{s}_block{b}/conv{i}", "layer{s}.{b}.conv{i}"),
     ("backbone/layer{s}_block{b}/norm{i}", "layer{s}.{b}.bn{i}"),
     ("backbone/layer{s}_block{b}/shortcut/conv", "layer{s}.{b}.downsample.0"),
@@ -109,7 +116,7 @@ def torch_keys(variables: Mapping[str, Any]) -> dict[str, Path]:
     flat = traverse_util.flatten_dict(variables)
     keys = {}
     modules = dict.fromkeys("/".join(path[1:-1]) for path in flat)
-    for module, name in [*_from_table(modules), *_mobilenet_v3(flat, modules)]:
+    for module, name in [*_from_table(modules), *_inverted_residuals(flat, modules)]:
         path = tuple(module.split("/"))
         leaves = _NORM_LEAVES if path[-1].startswith("norm") else _KERNEL_LEAVES
         for leaf, (collection, flax_leaf) in leaves.items():
@@ -132,8 +139,10 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w)\\}", r"(?P<\1>\\d+)", re.escape(template)))
 
 
-def _mobilenet_v3(flat: Mapping[Path, Any], modules: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """``(flax module, PyTorch module)`` of MobileNetV3's blocks.
+def _inverted_residuals(
+    flat: Mapping[Path, Any], modules: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    """``(flax module, PyTorch module)`` of the blocks of MobileNetV3 and EfficientNet.
 
     torchvision numbers a block's parts in order, and leaves out those it lacks. timm has different
     names for a block with and without ``expand``, and groups blocks of the same width.
