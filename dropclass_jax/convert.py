@@ -2,9 +2,10 @@
 
     python -m dropclass_jax.convert IN OUT --model=hrnet_w48
 
-IN is a checkpoint of torchvision, timm, HRNet's or DropClass's authors, or the folder of a run; OUT
-ends in .safetensors or .npz, holds what the model has use for, and goes into
-``--config.init.path=OUT``.
+IN is a checkpoint of torchvision, timm, HRNet's or DropClass's authors, the folder of a run,
+``package:NAME`` (the file of weights in an installed Python package) or ``imagenet`` (the model's
+customary ImageNet weights); OUT ends in .safetensors or .npz, holds what the model has use for, and
+goes into ``--config.init.path=OUT``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.runs import checkpoint
 
 
-def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
+def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadReport:
     """Write what ``model`` has use for of ``source`` to ``target``, by our own names.
 
     The classifiers are kept whatever their number of classes is.
@@ -40,7 +41,7 @@ def convert(source: Path, target: Path, model: str) -> pretrained.LoadReport:
       UserError: anything that does not fit; nothing is written then.
     """
     weight_files.check_writable(target)
-    arrays = checkpoint.read_weights(source)
+    arrays = checkpoint.read_weights(source, model)
     # The number of classes is the file's own, or any: a fresh classifier is not written.
     network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
     shapes = init_shapes(network)
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
     """The command."""
     if len(argv) != 3:
         raise UserError("give two files: python -m dropclass_jax.convert IN OUT --model=NAME")
-    source, target = map(Path, argv[1:])
+    source, target = argv[1], Path(argv[2])
     report = convert(source, target, flags.FLAGS.model)
     count = len(report.matched)
     print(f"{source} -> {target}: {count} tensors from {report.naming} names{report.leftover}")

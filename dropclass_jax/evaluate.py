@@ -63,6 +63,7 @@ def evaluate_run(
         trained.check_head(workdir, config, head)
     dataset = load_data(config)
     rundir.check_classes(workdir, dataset.info.classes)
+    rundir.check_normalization(workdir, dataset.info)
     built = build.build(config, dataset)
     shapes = init_shapes(built.model)
     variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)

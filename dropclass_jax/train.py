@@ -30,7 +30,7 @@ from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
 from dropclass_jax.reporting import pictures, table
-from dropclass_jax.runs import checkpoint, lock, results, rundir
+from dropclass_jax.runs import checkpoint, initial, lock, results, rundir
 from dropclass_jax.runs.progress import Progress
 from dropclass_jax.training import guard, state
 
@@ -53,7 +53,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     check.check(config)
     initial_weights, report = None, None
     if config.init.path and not checkpoint.exists(workdir):
-        initial_weights = checkpoint.read_weights(config.init.path)
+        initial_weights = initial.read(config)
     dataset = load_data(config)
     built = build.build(config, dataset)
     for split in ("train", *config.eval.splits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,17 +14,23 @@ from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment.network import normalized
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
-    """The config's data set, prepared if it was not; its ``train`` is ``data.train_split``."""
+    """The config's data set, prepared if it was not.
+
+    Its ``train`` is ``data.train_split``, and its mean and deviation are those of the config's
+    network, where that has its own: so a run keeps those that it was trained with.
+    """
     dataset = data.load(
         config.data.name,
         source_dir=config.data.dir or None,
         prepared_dir=config.data.prepared_dir or None,
         **config.data.options.to_dict(),
     )
-    return dataset.trained_on(config.data.get("train_split", "train"))  # older runs have none
+    dataset = dataset.trained_on(config.data.get("train_split", "train"))  # older runs have none
+    return dataclasses.replace(dataset, info=normalized(config, dataset.info))
 
 
 def train_batches(

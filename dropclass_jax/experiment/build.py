@@ -20,7 +20,7 @@ from dropclass_jax import data, losses, schedules
 from dropclass_jax.errors import UserError, one_of
 from dropclass_jax.evaluation.step import eval_step
 from dropclass_jax.experiment.check import check, check_patterns
-from dropclass_jax.experiment.network import create_network
+from dropclass_jax.experiment.network import create_network, normalized
 from dropclass_jax.losses import class_prior, class_weights
 from dropclass_jax.ops import axis
 from dropclass_jax.training import guard, optimizers, step
@@ -66,10 +66,8 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         freeze=config.optim.freeze,
     )
     check_patterns(config, network)
-    images = {
-        "image_mean": jnp.asarray(dataset.info.mean),
-        "image_std": jnp.asarray(dataset.info.std),
-    }
+    info = normalized(config, dataset.info)
+    images = {"image_mean": jnp.asarray(info.mean), "image_std": jnp.asarray(info.std)}
     train_step = partial(
         step.train_step,
         model=network,

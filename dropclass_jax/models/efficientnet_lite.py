@@ -69,9 +69,7 @@ class EfficientNetLite(nn.Module):
         x = nn.relu6(ConvNorm(layers, 32, 3, stride=2, name="stem")(images, train))
 
         residual = layers.block(InvertedResidual)
-        blocks = dilated(
-            self.blocks, self.output_stride, stride=2, dilate_first=self.dilate_first
-        )
+        blocks = dilated(self.blocks, self.output_stride, stride=2, dilate_first=self.dilate_first)
         maps = []
         for i, (block, dilation) in enumerate(blocks):
             if self.blocks[i].stride > 1:

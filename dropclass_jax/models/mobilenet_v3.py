@@ -81,9 +81,7 @@ class MobileNetV3(nn.Module):
         x = nn.hard_swish(ConvNorm(layers, 16, 3, stride=2, name="stem")(images, train))
 
         residual = layers.block(InvertedResidual)
-        blocks = dilated(
-            self.blocks, self.output_stride, stride=2, dilate_first=self.dilate_first
-        )
+        blocks = dilated(self.blocks, self.output_stride, stride=2, dilate_first=self.dilate_first)
         maps = []
         for i, (block, dilation) in enumerate(blocks):
             x = residual(layers, block, dilation, name=f"block{i}")(x, train)

@@ -8,20 +8,24 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
+from dropclass_jax import models
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import weight_files
 
 
-def local_path(spec: str) -> Path:
+def local_path(spec: str, network: str = "") -> Path:
     """The file, or the folder of a run, that a user names.
 
     Args:
-      spec: a path, or ``package:NAME``: the one file of weights that an installed Python package
-        holds.
+      spec: a path; ``package:NAME``, the one file of weights that an installed Python package
+        holds; or ``imagenet``, the network's customary weights from ImageNet.
+      network: its name.
 
     Raises:
       UserError: there is no such thing, and how to come by it.
     """
+    if spec == "imagenet":
+        spec = models.BACKBONES[models.parts(network)[1]].imagenet
     scheme, colon, name = spec.partition(":")
     if colon and scheme == "package":
         return _in_package(name)

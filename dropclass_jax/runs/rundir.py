@@ -39,6 +39,8 @@ def claim(
     """
     try:
         check_free(workdir, config, fingerprint)
+        if info is not None:
+            check_normalization(workdir, info)
         about = {} if info is None else dataclasses.asdict(info)
         write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
         write_text(workdir / "config.json", to_json(config) + "\n")
@@ -96,6 +98,17 @@ def check_classes(workdir: Path, classes: Sequence[str]) -> None:
         raise UserError(
             f"{workdir} was trained on {len(trained)} classes ({', '.join(trained)}), the data has "
             f"{len(classes)} ({', '.join(classes)}): score it on data of its own classes"
+        )
+
+
+def check_normalization(workdir: Path, info: DatasetInfo) -> None:
+    """Raise ``UserError`` unless a run was trained on images normalised as they would be now."""
+    trained = read_info(workdir)
+    if trained and (trained.mean, trained.std) != (info.mean, info.std):
+        raise UserError(
+            f"{workdir} was trained on images of mean {trained.mean} and deviation {trained.std} "
+            f"(data.json), which its network and data set now take as {info.mean} and {info.std}: "
+            "use the version that trained it, which run.json names"
         )
 
 
