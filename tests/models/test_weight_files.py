@@ -59,7 +59,7 @@ def test_a_bad_file_is_one_line(tmp_path, name):
     elif content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        weight_files.read(path)
+        checkpoint.read_weights(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -153,7 +153,7 @@ def test_training_starts_from_a_run_s_weights(config, tmp_path, capsys):
     config.dropclass.enabled = False
     first, second = tmp_path / "first", tmp_path / "second"
     train.train(config, first)
-    start = weight_files.read(first)
+    start = checkpoint.read_weights(first)
 
     config.dropclass.enabled = True
     config.init.path = str(first)
@@ -163,7 +163,7 @@ def test_training_starts_from_a_run_s_weights(config, tmp_path, capsys):
     train.train(config, second)
     shown = capsys.readouterr().out
     assert f"{first}: 12 tensors loaded, in our own names; start afresh: refine (6)" in shown
-    after = weight_files.read(second)
+    after = checkpoint.read_weights(second)
     for name, leaf in traverse_util.flatten_dict(start, sep="/").items():
         if name.startswith("params"):
             np.testing.assert_allclose(after[name], leaf, atol=1e-8, err_msg=name)
