@@ -156,7 +156,7 @@ deploy() {
   say "copying and installing on every worker"
   execute env COPYFILE_DISABLE=1 tar -czf "$archive" --exclude=__pycache__ "${packed[@]}" &&
     tpus tpu-vm scp "$archive" "$name:" --worker=all &&
-    tpus tpu-vm ssh "$name" --worker=all --command="${setup:+($setup) && }mkdir -p dropclass_jax &&\
+    tpus tpu-vm ssh "$name" --worker=all --command="${setup:+(eval $(quoted "$setup")) && }mkdir -p dropclass_jax &&\
  cd dropclass_jax && rm -rf configs dropclass_jax launch && tar -xzf ../dropclass_jax.tar.gz &&\
  PYTHON=uv ACCELERATOR=tpu bash launch/install.sh"
 }

@@ -92,6 +92,13 @@ def test_a_failing_setup_is_bounded(world):
     assert not world.records("starts")
 
 
+def test_a_comment_in_setup_ends_with_it(world):
+    setup = "--setup=mount /disk || true  # 'the run's disk'"
+    result = world.run("tpu_vm.sh", "run", *TPU, setup, "--", *ARGUMENTS)
+    assert result.returncode == 0, result.stderr
+    assert [s["arguments"] for s in world.records("starts")] == 2 * [["--distributed", *ARGUMENTS]]
+
+
 def test_it_waits_for_capacity_but_not_for_a_quota(world):
     world.set(creations=["There is no more capacity in the zone", "ok"])
     result = world.run("tpu_vm.sh", "run", *TPU, "--", *ARGUMENTS)
