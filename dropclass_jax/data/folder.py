@@ -158,9 +158,8 @@ def _first_pixels(files: Iterable[File]) -> tuple[np.dtype, int]:
     """Type and channels of the first image that can be read."""
     for file in files:
         try:
-            images.read(file)
+            pixels = images.decode(file, file.read())
         except UserError:
             continue
-        pixels = codec.decode_unchanged(file.read())
-        return pixels.dtype, np.atleast_3d(pixels).shape[2]
+        return pixels.dtype, pixels.shape[2]
     return np.dtype(np.uint8), 3

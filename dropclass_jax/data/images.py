@@ -1,4 +1,4 @@
-"""Image files on their way into a prepared set: read, checked, brought to 8 bits, and stored."""
+"""Image files on their way into a prepared set: read, check, convert to 8 bits, store."""
 
 from __future__ import annotations
 
@@ -7,42 +7,65 @@ from typing import Any
 
 import numpy as np
 
-from dropclass_jax.data import codec, headers, masks
+from dropclass_jax.data import codec, headers, jpeg, tiff
 from dropclass_jax.data.files import File
 from dropclass_jax.data.ordered import ordered_map
 from dropclass_jax.errors import UserError
 
 STORAGE = ("original", "exact", "jpeg")
 
+# Formats of images, and those that every OpenCV decodes alike.
+KINDS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
+KEPT = ("PNG", "JPEG", "WebP", "BMP")
+
 # Of the values of 16-bit images, this share on either side is cut: hot pixels and dead ones.
 CUT = 0.001
 
 
 def read(file: File) -> tuple[bytes, np.ndarray]:
-    """The file's bytes and its pixels, as deep as they are.
+    """Read a file's bytes and its pixels, at the depth they have.
 
     Returns:
-      The bytes, and RGB uint8 or uint16 [H, W, 3].
+      The bytes, and RGB uint8 or uint16 [H, W, 3]. Alpha, or a fourth band, is dropped: the
+      transparency of an image says nothing about what is in it.
 
     Raises:
-      UserError: it cannot be read, has several pages, or is neither grey nor colour of 8 or 16
-        bits.
+      UserError: it cannot be read, is damaged, has several pages or frames, is too large, or is
+        neither grey nor colour of 8 or 16 bits.
     """
     encoded = file.read()
-    masks.check_pages(file, encoded)
-    pixels = codec.decode_unchanged(encoded)
+    pixels = decode(file, encoded)
+    color = pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., :1]
+    return encoded, np.broadcast_to(color, (*pixels.shape[:2], 3))
+
+
+def decode(file: File, encoded: bytes) -> np.ndarray:
+    """The pixels of a file, uint8 or uint16 [H, W, C]: grey, grey and alpha, RGB, or RGB and more.
+
+    An EXIF orientation is not applied: labels are drawn on the pixels as they are stored.
+
+    Raises:
+      UserError: as ``read`` does.
+    """
+    headers.check(file.where, encoded)
+    kind = headers.kind(encoded)
+    if kind == "TIFF":
+        pixels = tiff.picture(file.where, encoded)
+    else:
+        pixels = codec.decode_unchanged(encoded)
     if pixels is None:
-        raise UserError(f"{file.where} is not a readable image: replace it or remove it")
+        what = f" (it is {kind})" if kind and kind not in KINDS else ""
+        raise UserError(f"{file.where} is not a readable image{what}: replace it or remove it")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(
             f"{file.where} holds {pixels.dtype} values: want 8 or 16 bits without a sign"
         )
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.shape[2] not in (1, 3, 4):
+    if kind == "JPEG" and (damage := jpeg.damage(encoded)):
+        raise UserError(f"{file.where} is a damaged JPEG ({damage}): replace it or remove it")
+    pixels = np.atleast_3d(pixels)
+    if pixels.shape[2] not in (1, 2, 3, 4):
         raise UserError(f"{file.where} has {pixels.shape[2]} channels: want grey, RGB or RGBA")
-    # The transparency of an image says nothing about what is in it: alpha is dropped.
-    return encoded, np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3))
+    return pixels
 
 
 def read_8bit(file: File) -> tuple[bytes, np.ndarray]:
@@ -80,14 +103,14 @@ def stored(encoded: bytes, image: np.ndarray, storage: str) -> bytes:
     Args:
       encoded: the bytes of its file.
       image: its pixels, uint8 [H, W, 3].
-      storage: ``original`` keeps the file's own bytes (a TIFF or a converted image becomes PNG),
-        ``exact`` the bare pixels, ``jpeg`` nearly the pixels.
+      storage: ``original`` keeps the bytes of a PNG, JPEG, WebP or BMP file (a TIFF or a converted
+        image becomes PNG), ``exact`` stores the bare pixels, ``jpeg`` nearly the pixels.
     """
     if storage == "exact":
         return codec.encode_exact(image)
     if storage == "jpeg":
         return codec.encode_photo(image)
-    return codec.encode_small(image) if headers.is_tiff(encoded) else encoded
+    return encoded if headers.kind(encoded) in KEPT else codec.encode_small(image)
 
 
 def parse_window(text: str) -> str | tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dropclass_jax.data import codec, headers
+from dropclass_jax.data import codec, headers, tiff
 from dropclass_jax.data.files import File
 from dropclass_jax.errors import UserError
 
@@ -18,26 +18,30 @@ UNKNOWN = 254
 MAX_CLASSES = UNKNOWN
 
 
+# Formats that keep every value; a WebP only if it was compressed without loss.
+LOSSLESS = ("PNG", "TIFF", "BMP", "WebP", "GIF", "PNM")
+
+
 def read_codes(file: File) -> tuple[str, np.ndarray]:
-    """What a mask stores.
+    """Read what a mask stores.
 
     Returns:
-      ``("index", uint8 [H, W])`` of a grey, palette or two-valued image, or
+      ``("index", uint8 [H, W])`` of a grey, palette or bilevel image, or
       ``("color", int32 [H, W])`` of an RGB one, packed as ``r << 16 | g << 8 | b``.
 
     Raises:
-      UserError: it cannot be read, has more than 8 bits or one page, is partly transparent, or is
-        a JPEG.
+      UserError: it cannot be read, was compressed with loss, has more than 8 bits, or several
+        pages or frames, is partly transparent, or an 8-bit TIFF in which 0 is white.
     """
     encoded = file.read()
-    if headers.is_jpeg(encoded):
-        raise UserError(
-            f"{file.where} is a JPEG, which changes the values at every edge: save masks as PNG"
-        )
-    check_pages(file, encoded)
-    values = headers.palette_indices(encoded)
-    if values is None:
-        values = codec.decode_unchanged(encoded)
+    _check_lossless(file, encoded)
+    headers.check(file.where, encoded)
+    if headers.kind(encoded) == "TIFF":
+        values = _stored_in_tiff(file, encoded)
+    else:
+        values = headers.palette_indices(encoded)
+        if values is None:
+            values = codec.decode_unchanged(encoded)
     if values is None:
         raise UserError(f"{file.where} is not a readable image: replace it or remove it")
     if values.dtype != np.uint8:
@@ -45,15 +49,36 @@ def read_codes(file: File) -> tuple[str, np.ndarray]:
         raise UserError(f"{file.where} has {kind}: want an 8-bit label, 0..255")
     if values.ndim == 2:
         return "index", values // headers.grey_scale(encoded)
-    if values.shape[2] == 4 and (values[..., 3] != 255).any():
+    if values.shape[2] in (2, 4) and (values[..., -1] != 255).any():
         raise UserError(f"{file.where} is partly transparent: save it without an alpha channel")
-    return "color", pack(values)
+    return ("index", values[..., 0]) if values.shape[2] == 2 else ("color", pack(values))
 
 
-def check_pages(file: File, encoded: bytes) -> None:
-    """Refuse a file of several images, of which only the first would be seen."""
-    if (number := headers.pages(encoded)) > 1:
-        raise UserError(f"{file.where} has {number} pages: save each as a file of its own")
+def _check_lossless(file: File, encoded: bytes) -> None:
+    """Refuse formats that change values."""
+    kind = headers.kind(encoded)
+    if kind == "WebP" and not headers.is_lossless_webp(encoded):
+        kind = "lossy WebP"
+    if kind and kind not in LOSSLESS:
+        raise UserError(
+            f"{file.where} is a {kind}, which changes the values at every edge: save masks as PNG"
+        )
+
+
+def _stored_in_tiff(file: File, encoded: bytes) -> np.ndarray:
+    """The values of a TIFF as stored: uint8 or uint16 [H, W] of one sample, else [H, W, S]."""
+    values, bits, photometric, has_alpha, _ = tiff.stored(file.where, encoded, is_mask=True)
+    if photometric == tiff.MIN_IS_WHITE:
+        # Of black and white all programs agree which is which; of values they do not.
+        if bits > 1:
+            raise UserError(
+                f"{file.where} is a TIFF in which 0 is white (MinIsWhite), and programs differ in "
+                "whether its values are to be inverted: save it as PNG"
+            )
+        values = 1 - values
+    if values.shape[2] == 4 and not has_alpha:
+        raise UserError(f"{file.where} has 4 channels: want one, a palette, or RGB")
+    return values[..., 0] if values.shape[2] == 1 else values
 
 
 def pack(colors: np.ndarray) -> np.ndarray:
