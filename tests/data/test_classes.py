@@ -144,7 +144,7 @@ def test_masks_that_make_no_classes_are_named(tmp_path, content, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_one_in_the_readme_is_one(read):
-    (block,) = re.findall(r"```yaml\n(.*?)```", Path("README.md").read_text(), flags=re.DOTALL)
+def test_the_one_in_the_documentation_is_one(read):
+    (block,) = re.findall(r"```yaml\n(.*?)```", Path("docs/data.md").read_text(), flags=re.DOTALL)
     found = read(block)
     assert (found.kind, found.names, found.codes) == ("index", ("background", "crack"), (0, 1))

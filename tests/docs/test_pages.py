@@ -1,0 +1,122 @@
+"""The pages hold together: links, files that they name, the table of options, tables of results."""
+
+import json
+import re
+from pathlib import Path
+
+import pages
+import pytest
+from pages import PAGES, ROOT
+
+from dropclass_jax.experiment.config import flatten, load_config
+
+IDS = [page.name for page in PAGES]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", pages.prose(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", pages.prose(page)):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        other = (page.parent / name).resolve() if name else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_the_files_it_names_exist(page):
+    for span in pages.spans(page):
+        if match := re.fullmatch(r"(?:launch|configs|dropclass_jax|tests|results)/[\w./]+", span):
+            placeholder = re.search(r"\b[A-Z]{3,}\b|seedN", span)
+            assert placeholder or (ROOT / match[0]).exists(), span
+
+
+def test_the_readme_can_be_read_to_its_end():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+
+
+def test_every_page_is_reached_from_the_readme():
+    content = (ROOT / "README.md").read_text()
+    assert all(page.name in content for page in PAGES[1:])
+
+
+def test_the_table_of_options_has_every_key_and_no_other():
+    listed = set()
+    for key in re.findall(
+        r"^\| `([^|]*)` \|", (ROOT / "docs/options.md").read_text(), re.MULTILINE
+    ):
+        for name in re.split("`, `", key):
+            prefix, _, names = name.partition(".{")
+            listed |= {f"{prefix}.{n}" for n in names.rstrip("}").split(",")} if names else {name}
+    known = dict(flatten(load_config("configs/base.py")))
+    assert not listed - known.keys()
+    sections = {key for key in known if any(other.startswith(f"{key}.") for other in known)}
+    assert not known.keys() - sections - listed
+
+
+def table_after(mark: str) -> list[list[str]]:
+    """The cells of the rows of a table of RESULTS.md, its header first."""
+    (content,) = re.findall(
+        rf"<!-- {re.escape(mark)} -->\n((?:\|.*\n)+)", (ROOT / "RESULTS.md").read_text()
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in content.splitlines()]
+    return [rows[0], *rows[2:]]
+
+
+@pytest.mark.parametrize("file", ["results/streets/imbalance.json",
+                                  "results/camvid_quarter/imbalance.json"])  # fmt: skip
+def test_tables_of_sweeps_are_those_of_their_files(file):
+    header, *rows = table_after(f"sweep: {file}")
+    content = json.loads((ROOT / file).read_text())
+    assert len(rows) == len(content["rows"])
+    names = {"mIoU": "mean_iou", "head ": "head", "medium": "medium", "tail": "tail",
+             "`val_out`": "out_of_context", "gap": "context_gap"}  # fmt: skip
+    header[header.index("head", 2)] = "head "  # the group, not what predicts
+    for cells, row in zip(rows, content["rows"], strict=True):
+        assert cells[:2] == [f"`{row['arm']}`", row["head"]]
+        for name in header:
+            if name in names:
+                shown = cells[header.index(name)].strip("*")
+                assert shown == f"{100 * row['scores'][names[name]]['mean']:.1f}", (
+                    row["arm"],
+                    name,
+                )
+        low, high = (100 * row["scores"]["mean_iou"][end] for end in ("low", "high"))
+        assert cells[3] == f"{low:.1f} to {high:.1f}"
+
+
+def mean_iou(content: dict, split: str, head: str) -> str | None:
+    """In percent, as the tables show it; None where there is no such result."""
+    found = [r for r in content["results"] if (r["split"], r["head"]) == (split, head)]
+    return f"{100 * found[0]['mean_iou']:.1f}" if found else None
+
+
+def test_the_table_of_single_runs_is_that_of_their_files():
+    _, *rows = table_after("runs: results/streets")
+    named = [cells for cells in rows if cells[0].startswith("`")]
+    assert len(named) >= 8
+    for cells in named:
+        arm = cells[0].strip("`")
+        content = json.loads((ROOT / "results/streets" / arm / "seed0.json").read_text())
+        for cell, head in zip(cells[2:], ("drop", "plain"), strict=True):
+            inside, outside = (mean_iou(content, split, head) for split in ("val", "val_out"))
+            assert cell == (f"{inside} / {outside}" if inside else ""), (arm, head)
+
+
+def test_the_table_of_classes_is_that_of_its_files():
+    header, *rows = table_after("classes: results/camvid_half")
+    for arm, _, head, mean, *cells in rows:
+        path = ROOT / "results/camvid_half" / arm.strip("`") / "seed0.json"
+        content = json.loads(path.read_text())
+        assert mean == mean_iou(content, "val", head)
+        (entry,) = [r for r in content["results"] if (r["split"], r["head"]) == ("val", head)]
+        iou = {c["name"]: 100 * x for c, x in zip(content["classes"], entry["iou"], strict=True)}
+        shown = dict(zip(header[4:], map(float, cells), strict=True))
+        assert shown == {name: round(value, 1) for name, value in iou.items()}
