@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
                 "freeze_bn": (),  # norms that keep their statistics, as ('backbone',) or ('*',)
             },
             "init": {
-                "path": "",  # weights to start from: a file, or the folder of a run; see README
+                "path": "",  # weights to start from: a file, or the folder of a run; see docs/networks.md
             },
             "dropclass": {
                 "enabled": True,  # off is plain training: the baseline
@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
             },
             "loss": {
                 # 'cross_entropy', 'ohem', 'focal', or 'dice' or 'lovasz' beside the cross-entropy;
-                # see README, Rare classes
+                # see docs/rare_classes.md
                 "name": "cross_entropy",
                 # A pixel is hard whose class has a probability below the threshold, or that is
                 # among this share of its image's pixels.

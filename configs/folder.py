@@ -1,4 +1,4 @@
-"""Your own images and masks, in a folder, or what an annotation tool exports; see the README.
+"""Your own images and masks, in a folder, or what an annotation tool exports; see docs/data.md.
 
     python -m dropclass_jax.train --config=configs/folder.py --config.data.dir=MYDATA --workdir=RUN
 

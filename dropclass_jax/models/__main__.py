@@ -1,4 +1,4 @@
-"""The table of networks in the README: ``python -m dropclass_jax.models`` prints it.
+"""The table of networks in docs/networks.md: ``python -m dropclass_jax.models`` prints it.
 
 Parameters and work of the plain networks, beside what their authors publish.
 """
