@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
                 "freeze_bn": (),  # norms that keep their statistics, as ('backbone',) or ('*',)
             },
             "init": {
-                "path": "",  # weights to start from: a file, or the folder of a run; see docs/networks.md
+                "path": "",  # weights to start from: a file or a run; see docs/networks.md
             },
             "dropclass": {
                 "enabled": True,  # off is plain training: the baseline

@@ -47,7 +47,7 @@ def test_the_loop_for_one_s_own_network():
     images = draw.normal(size=(2, 16, 16, 3)).astype(np.float32)
     shapes = {"backbone": (3, 8), "head": (8, 4), "refine": (8, 8)}
     start = {k: draw.normal(size=v).astype(np.float32) for k, v in shapes.items()}
-    start["refine"] *= 0.5
+    start = jax.device_put({**start, "refine": start["refine"] / 2})
     names = {
         "jax": jax,
         "jnp": jnp,
