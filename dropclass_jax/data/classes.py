@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from dropclass_jax.data import masks
+from dropclass_jax.data import masks, strict_yaml
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import DatasetInfo, distinct_colors
 from dropclass_jax.data.ordered import ordered_map, progress
@@ -75,24 +74,7 @@ def read(path: Path) -> Classes:
     Raises:
       UserError: names the file, the entry at fault and the mend.
     """
-    return parse(path, load(path))
-
-
-def load(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-      UserError: it cannot be read, or is no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is no YAML"
-        raise UserError(f"{path}{line}: {problem}") from error
+    return parse(path, strict_yaml.load(path))
 
 
 def parse(path: Path, content: Any) -> Classes:
@@ -114,11 +96,26 @@ def parse(path: Path, content: Any) -> Classes:
         if twice:
             shown = masks.unpack(twice[0]) if what == "color" else twice[0]
             raise UserError(f"{path}: two classes have the {what} {shown!r}: make them differ")
-    # 255 is ignored unless it is a class.
-    ignored = tuple(code for code in ignored if code not in codes)
+    if "ignore" in content:
+        _check_apart(path, kind, names, codes, ignored)
+    ignored = tuple(code for code in ignored if code not in codes)  # 255, by default
     if not 2 <= len(names) <= masks.MAX_CLASSES:
         raise UserError(f"{path} lists {len(names)} classes: want 2 to {masks.MAX_CLASSES}")
     return Classes(kind, names, codes, colors, ignored)
+
+
+def _check_apart(
+    path: Path, kind: str, names: Sequence[str], codes: Sequence[int], ignored: Sequence[int]
+) -> None:
+    """Refuse a value that is both a class and ignored, as where classes count from 1."""
+    for name, code in zip(names, codes, strict=True):
+        if code in ignored:
+            shown = f"value {code}" if kind == "index" else f"color {list(masks.unpack(code))}"
+            raise UserError(
+                f"{path}: {shown} is under ignore and is the class {name!r}: take it out of one of "
+                "them (a class without a value has its place in the list, from 0; if yours count "
+                f"from 1, write {{name: {names[0]}, value: 1}} and so on)"
+            )
 
 
 def _entry(path: Path, position: int, entry: Any, kind: str) -> tuple[str, int, Color]:
@@ -132,6 +129,8 @@ def _entry(path: Path, position: int, entry: Any, kind: str) -> tuple[str, int, 
         raise UserError(f"{where} has no name: write {{name: road, ...}}")
     if isinstance(entry["name"], bool):  # yes, no, on, off
         raise UserError(f"{where}: its name means {entry['name']} in YAML: put it in quotes")
+    if isinstance(entry["name"], (list, dict)) or not str(entry["name"]).strip().isprintable():
+        raise UserError(f"{where}: its name is no plain text: write {{name: road, ...}}")
     name, value, color = str(entry["name"]), entry.get("value", position), entry.get("color")
     if color is not None:
         color = _color(f"{where}, {name}", color)
@@ -188,6 +187,7 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
     """
     counts = {kind: Counter() for kind in KINDS}
     images = {kind: Counter() for kind in KINDS}
+    held: list[frozenset[int]] = []  # by each index mask
     number = Counter()
     found = progress(ordered_map(_count, files), "values of the masks", len(files))
     for kind, codes, pixels in filter(None, found):
@@ -197,6 +197,8 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
         number[kind] += 1
         counts[kind].update(dict(zip(codes, pixels, strict=True)))
         images[kind].update(codes)
+        if kind == "index":
+            held.append(frozenset(codes))
     if not number:
         raise UserError(f"{path.parent}: no mask can be read, the first is {files[0].where}")
     kind = max(KINDS, key=number.__getitem__)
@@ -214,6 +216,11 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
             f"{path.parent}: the masks hold nothing but {kept} (and {ignored}, ignored): want two "
             "classes or more"
         )
+    share_255 = ""
+    if 255 in codes and ignored:
+        share = counts[kind][255] / counts[kind].total()
+        share_255 = f"{share:.1%} of the pixels, in {images[kind][255]} of {number[kind]} masks"
+        _check_255(path, codes, held, share_255)
     colors = _display_colors(kind, kept, files)
     lines = [
         f"# What the values of the masks mean. Made from {number[kind]} masks: look whether these",
@@ -232,10 +239,41 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
             f"  # {share:.3g} % of the pixels, in {images[kind][code]} masks"
         )
     _write(path, "\n".join(lines) + "\n")
-    ignoring = ", 255 is ignored" if 255 in codes and ignored else ""
+    ignoring = f", 255 is ignored ({share_255})" if share_255 else ""
     return (
         f"made {path} from {number[kind]} {kind} masks: {len(kept)} classes{ignoring}; look "
         "whether they are right, and name them"
+    )
+
+
+def _check_255(
+    path: Path, codes: Sequence[int], held: Sequence[frozenset[int]], share: str
+) -> None:
+    """Refuse to guess what 255 is where it may be white, that is an object, and not the ignored.
+
+    Args:
+      path: of the ``classes.yaml`` that would be written.
+      codes: all values.
+      held: the values of each mask.
+      share: how much of the masks is 255.
+    """
+    between = [code for code in codes if code not in (0, 255)]
+    is_mixed = frozenset((0, 255)) in held and not any(
+        255 in values and values - {0, 255} for values in held
+    )
+    is_grey = min(between) >= 32  # up to 8 grey levels from 0 to 255
+    if is_mixed:
+        shown = ", ".join(map(str, sorted({0, *between})[:4]))
+        why = f"some masks hold only 0 and 255, others {shown}"
+        mend = "if it is an object, save all masks with the same values"
+    elif is_grey:
+        why = f"with {', '.join(map(str, between[:4]))} it looks like grey levels"
+        mend = f"if it is a class, write {path} with it, as {{name: x, value: 255}}"
+    else:
+        return
+    raise UserError(
+        f"{path.parent}: is 255 ({share}) a class or not labelled? {why}: {mend}; if it is not "
+        f"labelled, write {path.name} with `ignore: [255]`"
     )
 
 

@@ -40,6 +40,7 @@ def claim(
     try:
         check_free(workdir, config, fingerprint)
         if info is not None:
+            check_classes(workdir, info.classes)
             check_normalization(workdir, info)
         about = {} if info is None else dataclasses.asdict(info)
         write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
@@ -89,16 +90,32 @@ def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
 
 
 def check_classes(workdir: Path, classes: Sequence[str]) -> None:
-    """Raise ``UserError`` unless a run was trained on as many classes; a name may change."""
+    """Refuse data whose classes are not those that a run was trained on, in their order.
+
+    A class may be renamed: then its name is new. A name that the run knows at another place means
+    another order, in which every score would be of the wrong class.
+
+    Raises:
+      UserError: the number of classes differs, or a name is at another place.
+    """
     try:
         trained = json.loads((workdir / "data.json").read_text())["classes"]
     except (OSError, ValueError, KeyError):
         return  # nothing is known
-    if trained and len(trained) != len(classes):
+    if not trained:
+        return
+    if len(trained) != len(classes):
         raise UserError(
             f"{workdir} was trained on {len(trained)} classes ({', '.join(trained)}), the data has "
             f"{len(classes)} ({', '.join(classes)}): score it on data of its own classes"
         )
+    for position, name in enumerate(classes):
+        if name in trained and trained[position] != name:
+            raise UserError(
+                f"{workdir} was trained with {name!r} as class {trained.index(name)}, in the data "
+                f"it is class {position}: give the classes in the run's order "
+                f"({', '.join(trained)}), or train anew"
+            )
 
 
 def check_normalization(workdir: Path, info: DatasetInfo) -> None:

@@ -377,6 +377,15 @@ def test_data_of_other_classes_is_not_scored(config, tmp_path):
         UserError, match=r"trained on 2 classes \(road, car\), the data has 1 \(road\)"
     ):
         rundir.check_classes(tmp_path, ("road",))
+    rundir.check_classes(tmp_path, ("street", "car"))  # renamed
+    for other in (("car", "road"), ("car", "street"), ("street", "road")):
+        with pytest.raises(
+            UserError, match=r"trained with '(car|road)' as class \d, in the data it is"
+        ):
+            rundir.check_classes(tmp_path, other)
+    with pytest.raises(UserError, match=r"give the classes in the run's order \(road, car\)"):
+        rundir.claim(tmp_path, config, "data", dataclasses.replace(info, classes=("car", "road")))
+    assert rundir.read_info(tmp_path).classes == ("road", "car")
 
 
 def test_a_run_s_folder_has_a_default():

@@ -91,6 +91,27 @@ def test_255_may_be_a_class(read):
         ("masks: color\nclasses: [a, b]", ": class 1, a: want the colour in the masks"),
         ("masks: color\nclasses: [a, b]\nignore: 0", ": class 1, a: want the colour in the masks"),
         (
+            "ignore: [0]\nclasses: [wall, building, sky]",
+            r": value 0 is under ignore and is the class 'wall': .*\{name: wall, value: 1\}",
+        ),
+        (
+            "ignore: [9, 255]\nclasses: [a, {name: b, value: 255}]",
+            ": value 255 is under ignore and is the class 'b'",
+        ),
+        (
+            "masks: color\nignore: [[4, 5, 6]]\n"
+            "classes: [{name: a, color: [1, 2, 3]}, {name: b, color: [4, 5, 6]}]",
+            r": color \[4, 5, 6\] is under ignore and is the class 'b'",
+        ),
+        ("classes: [a, b]\nclasses: [b, a]", ", line 2: the key 'classes' is there twice"),
+        ("classes: [{name: a, value: 1, value: 2}, b]", ", line 1: the key 'value' is there twice"),
+        ("classes: [&x a, *x]", r", line 1: aliases \(\*name\) are not supported"),
+        ("classes: [a, {name: b, value: 2001-99-99}]", ": month must be in 1..12"),
+        (f"classes: [a, {{name: b, value: {'9' * 5000}}}]", ": Exceeds the limit"),
+        ("classes: " + "[" * 3000, "is nested too deeply"),
+        ("classes: [a, [b, c]]", ": class 2: its name is no plain text"),
+        ('classes: [a, "b\\nc"]', ": class 2: its name is no plain text"),
+        (
             "masks: color\nclasses: [{name: a, color: [1, 1, 1]}, {name: b, color: [1, 1, 1]}]",
             r"two classes have the color \(1, 1, 1\)",
         ),
@@ -100,6 +121,51 @@ def test_what_it_may_not_say_is_named(read, text, message):
     with pytest.raises(UserError, match=rf"classes\.yaml.*{message}") as caught:
         read(text)
     assert "\n" not in str(caught.value)
+
+
+def test_an_exploding_file_is_refused_at_once(read):
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    with pytest.raises(UserError, match=r"classes\.yaml, line 2: aliases"):
+        read("\n".join(lines) + "\nclasses: *a11")
+    with pytest.raises(UserError, match=r"classes\.yaml has 2 MiB: want a list of classes"):
+        read("#" * 2**21)
+
+
+def test_a_byte_order_mark_is_none_of_its_content(read):
+    assert read("\ufeffclasses: [a, b]").names == ("a", "b")
+
+
+def grey(*held: int) -> bytes:
+    """A mask of some values, as many pixels of each."""
+    return fabricate.encode(np.repeat(np.array(held, np.uint8), 12).reshape(len(held), 12))
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        # Half of the masks 0/1, half 0/255; also of more classes, and beside unlabelled masks.
+        ([grey(0, 1), grey(0, 1), grey(0, 255)],
+         r"is 255 \(16\.7% of the pixels, in 1 of 3 masks\) a class .* hold only 0 and 255, others "
+         r"0, 1: if it is an object, save all masks with the same values; .*`ignore: \[255\]`"),
+        ([grey(0, 1, 2), grey(0, 255), grey(255)], "only 0 and 255, others 0, 1, 2"),
+        # Grey levels.
+        ([grey(0, 128, 255)], r"255 \(33\.3% .*with 128 it looks like grey levels: .*value: 255"),
+        ([grey(0, 85), grey(170, 255)], "with 85, 170 it looks like grey levels"),
+    ],
+)  # fmt: skip
+def test_what_255_is_is_not_guessed(tmp_path, contents, message):
+    with pytest.raises(UserError, match=message) as caught:
+        made_of(tmp_path, *contents)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_255_is_ignored_where_it_lies_among_classes(tmp_path):
+    """As the borders of VOC do."""
+    note = made_of(tmp_path, grey(0, 1, 255), grey(0, 255), grey(0, 1))
+    assert "2 classes, 255 is ignored (28.6% of the pixels, in 2 of 3 masks)" in note
+    assert classes.read(tmp_path / "classes.yaml").ignored == (255,)
 
 
 def made_of(tmp_path, *contents: bytes) -> str:
@@ -135,6 +201,7 @@ def test_the_kind_of_most_masks_counts(tmp_path):
         (b"broken", r"no mask can be read, the first is 0\.png"),
         (fabricate.encode(fabricate.image(0)), "more than 254 values or colours: .*smoothed"),
         (fabricate.encode(np.full((4, 4), 3, np.uint8)), r"hold nothing but \[3\]"),
+        (fabricate.encode(np.full((4, 4), 255, np.uint8)), r"hold nothing but \[\]"),
     ],
 )
 def test_masks_that_make_no_classes_are_named(tmp_path, content, message):

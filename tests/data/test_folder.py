@@ -295,3 +295,9 @@ def test_it_just_works(source, tmp_path, named_tiny, capsys):
     assert [entry["name"] for entry in content["classes"]] == ["class_0", "class_1", "sea"]
     assert content["results"][0]["confusion"] == metrics["results"][0]["confusion"]
     assert "sea" in (workdir / "report.html").read_text()
+    # Another order is another meaning of every output: nothing is scored, nothing overwritten.
+    first, *others = yaml.safe_load(path.read_text())["classes"]
+    path.write_text(yaml.safe_dump({"classes": [*others, first]}))
+    with pytest.raises(UserError, match=r"trained with 'class_1' as class 1, in the data it is cl"):
+        evaluate.evaluate_run(workdir)
+    assert json.loads((workdir / "metrics.json").read_text()) == content

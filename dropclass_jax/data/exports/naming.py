@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dropclass_jax.data import classes, masks
+from dropclass_jax.data import classes, masks, strict_yaml
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.errors import UserError
 
@@ -25,7 +25,7 @@ def read(path: Path, export: Classes) -> Classes:
       UserError: as ``classes.read``; at a name that the export does not have, or a class of it
         that is missing.
     """
-    content = classes.load(path)
+    content = strict_yaml.load(path)
     if isinstance(content, dict) and isinstance(content.get("classes"), list):
         entries = [_entry(path, entry, export) for entry in content["classes"]]
         ignore = content.get("ignore") or []
