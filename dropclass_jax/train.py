@@ -26,11 +26,12 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import loop, metrics
 from dropclass_jax.experiment import build, check
 from dropclass_jax.experiment.batches import load_data, train_batches
+from dropclass_jax.experiment.config import flatten
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
 from dropclass_jax.reporting import pictures, table
-from dropclass_jax.runs import checkpoint, initial, lock, results, rundir
+from dropclass_jax.runs import checkpoint, checksums, initial, lock, provenance, results, rundir
 from dropclass_jax.runs.progress import Progress
 from dropclass_jax.training import guard, state
 
@@ -50,25 +51,29 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: anything that the user can mend; before any work wherever possible.
     """
     start = time.monotonic()
+    _check_agreement(config)
     check.check(config)
-    initial_weights, report = None, None
-    if config.init.path and not checkpoint.exists(workdir):
-        initial_weights = initial.read(config)
-    dataset = load_data(config)
-    built = build.build(config, dataset)
-    for split in ("train", *config.eval.splits):
-        dataset.check_split(split)
-    batches_from = partial(
-        train_batches,
-        config,
-        dataset,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    batches_from()  # refuses what cannot work while there is no run yet
-    variables = init_variables(built.model, jax.random.key(config.seed), image_shape=(64, 64, 3))
-    if initial_weights is not None:
-        variables, report = pretrained.load_state_dict(variables, initial_weights)
+    with processes.together():
+        initial_weights, report = None, None
+        if config.init.path and not checkpoint.exists(workdir):
+            initial_weights = initial.read(config)
+        dataset = load_data(config)
+        built = build.build(config, dataset)
+        for split in ("train", *config.eval.splits):
+            dataset.check_split(split)
+        batches_from = partial(
+            train_batches,
+            config,
+            dataset,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        batches_from()  # refuses what cannot work while there is no run yet
+        image_shape = (64, 64, 3)
+        variables = init_variables(built.model, jax.random.key(config.seed), image_shape)
+        if initial_weights is not None:
+            variables, report = pretrained.load_state_dict(variables, initial_weights)
+    processes.check_agreement({"data": dataset.fingerprint})
     held = ExitStack()  # what must last as long as the training
 
     def claim() -> None:
@@ -80,7 +85,10 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
     current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
-    current = pmap.replicate(checkpoint.restore_latest(checkpoints, current))
+    current = jax.device_get(checkpoint.restore_latest(checkpoints, current))
+    arrays = {f"array {name}": checksum for name, checksum in checksums.of(current).items()}
+    processes.check_agreement({"the step to start at": int(current.step), **arrays})
+    current = pmap.replicate(current)
     del variables, initial_weights  # a copy of all parameters each, by now
     step = int(current.step)
     progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
@@ -141,6 +149,20 @@ def train(config: ConfigDict, workdir: Path) -> int:
         print(f"\nreport: {workdir}/report.html")
     processes.barrier("reported")
     return 0
+
+
+# Keys of the config that processes on different machines may need to differ in.
+_LOCAL = ("data.dir", "data.prepared_dir", "data.num_threads", "data.cache_gib")
+
+
+def _check_agreement(config: ConfigDict) -> None:
+    """Raise ``UserError`` in all processes unless they train the same network by the same code."""
+    values = {
+        **{f"the version of {name}": number for name, number in provenance.versions().items()},
+        **{key: value for key, value in flatten(config) if not isinstance(value, ConfigDict)},
+        "the number of local devices": jax.local_device_count(),
+    }
+    processes.check_agreement({key: x for key, x in values.items() if key not in _LOCAL})
 
 
 def _compile(
@@ -211,7 +233,7 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     several = (given.coordinator, given.num_processes, given.process_id)
     if given.distributed or any(value is not None for value in several):
-        processes.initialize(*several)
+        processes.initialize(*several, given.wait_seconds)
     with processes.leave_together():
         spec = config_flags.get_config_filename(given["config"])
         return train(given.config, Path(given.workdir or default_workdir(spec)))
@@ -233,4 +255,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing else tells.")
     flags.DEFINE_integer("num_processes", None, "How many processes there are.")
     flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+    flags.DEFINE_integer(
+        "wait_seconds", processes.WAIT_SECONDS, "How long they wait for each other at the start.", 1
+    )
     app.run(main)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +17,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dropclass_jax.errors import UserError, first_line
+from dropclass_jax.parallel import last_words
 
 # After so long without a sign of life a process counts as lost, and the others stop.
 HEARTBEAT_SECONDS = 60
 
+# So long the processes wait for each other at the start.
+WAIT_SECONDS = 300
+
+# When all stop for one reason, the first process waits so long for the others to say it.
+LAST_WORDS_SECONDS = 2
+
 
 def initialize(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    wait_seconds: int = WAIT_SECONDS,
 ) -> None:
     """Join the other processes of a run, before anything else is asked of jax.
 
@@ -31,13 +43,20 @@ def initialize(
       coordinator: ``host:port`` of process 0, to be reached from all.
       num_processes: how many processes there are.
       process_id: which one this is.
+      wait_seconds: how long to wait until all have come. When they do not, or when the first one
+        is lost later, jax aborts the process; see ``last_words`` for what it then says.
 
     Raises:
       UserError: the others cannot be found or reached.
     """
+    last_words.shorten_aborts(wait_seconds)
     try:
         jax.distributed.initialize(
-            coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=wait_seconds,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -76,20 +95,64 @@ def gather_texts(texts: np.ndarray) -> np.ndarray:
     return np.char.decode(gathered.view(f"S{width}")[..., 0], "utf-8")
 
 
+def gather_text(text: str) -> list[str]:
+    """One text of every process, in order; all must ask."""
+    return gather_texts(np.array([[text]]))[0].tolist()
+
+
+def check_agreement(values: Mapping[str, Any]) -> None:
+    """Make sure that all processes have the same values; all must ask.
+
+    Args:
+      values: named, for JSON.
+
+    Raises:
+      UserError: in every process, when they differ: names the values, and who has which.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = map(json.loads, gather_text(json.dumps(values)))
+    differences = [
+        f"{name} is {first.get(name)!r} in process 0, {other.get(name)!r} in process {index}"
+        for index, other in enumerate(others, start=1)
+        for name in sorted({*first, *other})
+        if first.get(name) != other.get(name)
+    ]
+    if differences:
+        more = f" and {len(differences) - 5} more differences" if len(differences) > 5 else ""
+        raise UserError(
+            f"the processes of this run differ: {'; '.join(differences[:5])}{more}. "
+            "Start all with the same command, code and data"
+        )
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A block that a ``UserError`` in any process ends in all of them; all must enter it.
+
+    Raises:
+      UserError: this process's own, or what another one's says, instead of waiting for it for ever.
+    """
+    fault = None
+    try:
+        yield
+    except UserError as error:
+        fault = error
+    if any_process(fault is not None):
+        told = gather_text(str(fault or ""))
+        index = next(index for index, text in enumerate(told) if text)
+        raise fault or UserError(f"process {index} stopped: {told[index]}")
+
+
 def first_process(action: Callable[[], Any]) -> None:
     """Do something in the first process alone, while the others wait.
 
     Raises:
-      UserError: it raised one; the others say so too, instead of waiting for ever.
+      UserError: it raised one; the others raise it too.
     """
-    fault = None
-    if jax.process_index() == 0:
-        try:
+    with together():
+        if jax.process_index() == 0:
             action()
-        except UserError as error:
-            fault = error
-    if any_process(fault is not None):
-        raise fault or UserError("the first process stopped; it says why")
 
 
 def barrier(name: str) -> None:
@@ -129,4 +192,6 @@ def leave_together() -> Iterator[None]:
             traceback.print_exc()
         sys.stderr.flush()
         sys.stdout.flush()
+        if jax.process_index() == 0:  # the coordinator: its end aborts those who are still talking
+            time.sleep(LAST_WORDS_SECONDS)
         os._exit(code)

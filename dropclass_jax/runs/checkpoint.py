@@ -152,12 +152,15 @@ def restore_latest(
       The restored state, on the host.
 
     Raises:
-      UserError: there are checkpoints, but none of them can be read.
+      UserError: there are checkpoints, but none of them can be read; or the processes of a run see
+        different ones, because their folder is not shared.
     """
     target = jax.tree.map(ocp.utils.to_shape_dtype_struct, jax.device_get(state))
     faults = []
     _quiet_about_closed_loops()
-    for step in sorted(checkpoints.all_steps(), reverse=True):
+    steps = sorted(checkpoints.all_steps(), reverse=True)
+    processes.check_agreement({f"the steps in {checkpoints.directory}": steps})
+    for step in steps:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         fault = None
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -30,21 +31,26 @@ def prepared(tmp_path_factory):
 def start(workdir, prepared, processes=1, devices=1, **settings):
     """The processes of one run, each with its own devices."""
     command = tiny.command(workdir, prepared, **{"log_every": 1, **SGD, **settings})
+    return start_all([command] * processes, devices)
+
+
+def start_all(commands, devices=1):
+    """The processes of one run, of a command each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
+    join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={len(commands)}"]
     return [
         subprocess.Popen(
-            [*command, *([*join, f"--process_id={i}"] if processes > 1 else [])],
+            [*command, *([*join, f"--process_id={i}"] if len(commands) > 1 else [])],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=tiny.environment(devices),
         )
-        for i in range(processes)
+        for i, command in enumerate(commands)
     ]  # fmt: skip
 
 
-def ends(started, timeout=120):
+def ends(started, timeout=300):
     """``[(exit code, output), ...]`` of every process."""
     deadline = time.monotonic() + timeout
     outputs = [p.communicate(timeout=max(deadline - time.monotonic(), 1))[0] for p in started]
@@ -130,6 +136,13 @@ def test_when_one_process_is_killed_the_others_stop_and_all_continue(tmp_path, p
     assert "error: another process of this run is gone (" in output
     assert "Start all of them again to continue" in output
     assert "Traceback" not in output
+    started = start(killed, prepared, 2)
+    until(started[0], "step 9/12")
+    started[0].send_signal(signal.SIGKILL)  # the coordinator: jax itself aborts the others
+    _, (code, output) = ends(started)
+    assert code not in (0, 2)  # which would not be started again
+    (told,) = output.splitlines()
+    assert re.match("error: (another|the first) process of this run is gone.*Start all of", told)
     results = ends(start(killed, prepared, 2))
     assert [code for code, _ in results] == [0, 0], results
     assert "continuing" in results[0][1]
@@ -155,7 +168,21 @@ def test_a_user_s_mistake_ends_every_process(tmp_path, prepared):
     results = ends(start(tmp_path, prepared, 2))
     assert [code for code, _ in results] == [2, 2], results
     assert "is not empty and holds no run" in results[0][1]
-    assert "the first process stopped; it says why" in results[1][1]
+    assert "error: process 0 stopped: " in results[1][1]
+    assert "is not empty and holds no run" in results[1][1]
+
+
+def test_processes_of_different_settings_do_not_train_together(tmp_path, prepared):
+    """Every one of them says in what they differ, before there is a run."""
+    commands = [tiny.command(tmp_path / "run", prepared, **SGD) for _ in range(2)]
+    commands[1].append("--config.optim.lr=0.07")
+    started = start_all(commands)
+    for code, output in ends(started):
+        assert code == 2, output
+        errors = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "optim.lr is 0.05 in process 0, 0.07 in process 1. Start all with the" in errors[0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_continues_on_other_numbers_of_devices(tmp_path, prepared, one):
