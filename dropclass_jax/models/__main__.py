@@ -44,6 +44,7 @@ ROWS = (
     ("deeplab_v3_mobilenet_v3_small", 21, False, Published()),
     ("lr_aspp_mobilenet_v3_large", 21, False, Published(3.2)),
     ("lr_aspp_mobilenet_v3_small", 21, False, Published()),
+    ("efficientnet_lite0", 19, False, Published()),
 )
 
 
