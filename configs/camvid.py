@@ -7,8 +7,8 @@ The default is half resolution (180 x 240): about 10 minutes on 2 CPU cores, mIo
 with seed 0 (always answering "road" gives 0.03). `:MODEL,full` trains at 360 x 480, for a GPU.
 """
 
-from configs import base
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import defaults
 
 
 def get_config(variant: str = "hrnet_w18_small_v1"):
@@ -16,15 +16,11 @@ def get_config(variant: str = "hrnet_w18_small_v1"):
     if unknown := set(options) - {"full"}:
         raise UserError(f"unknown option {min(unknown)!r} of configs/camvid.py; known: full")
     full = "full" in options
-    config = base.get_config()
+    config = defaults.from_scratch()
     config.data.name = "camvid"
     config.data.options.update(resolution=1.0 if full else 0.5, skip_bad=False)
     config.augment.crop = (360, 480) if full else (180, 240)
     config.model.name = model
-    config.model.bn_momentum = 0.9  # 500 steps are too few for 0.99
-    # From scratch, and in so few steps, AdamW learns more than the reference's SGD: see RESULTS.md.
-    config.optim.update(name="adamw", lr=0.003, weight_decay=0.01)
-    config.batch_size = 8
     config.total_steps = 10_000 if full else 500
     config.eval.every_steps = 1_000 if full else 250
     config.checkpoint.every_steps = 500 if full else 100

@@ -8,11 +8,11 @@ to. Neither time nor score of this config has been measured yet; it is made for 
 TPU, and starts from scratch, where the reference starts from ImageNet weights.
 """
 
-from configs import base
+from dropclass_jax.experiment import defaults
 
 
 def get_config(model: str = "hrnet_w18_small_v1"):
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.name = "cityscapes"
     config.data.options.update(
         train_extra=False,  # add that split, with its coarse labels

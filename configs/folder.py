@@ -9,11 +9,11 @@ larger crops and 10,000 steps or more: `--config.augment.crop="(512,512)"`,
 `--config.total_steps=10000`.
 """
 
-from configs import base
+from dropclass_jax.experiment import defaults
 
 
 def get_config(model: str = "hrnet_w18_small_v1"):
-    config = base.get_config()
+    config = defaults.from_scratch()
     config.data.name = "folder"
     config.data.options.update(
         classes="",  # the file that names the classes; '' for classes.yaml in the folder
@@ -28,10 +28,6 @@ def get_config(model: str = "hrnet_w18_small_v1"):
     )
     config.augment.crop = (256, 256)
     config.model.name = model
-    config.model.bn_momentum = 0.9
-    # From scratch, and in so few steps, AdamW learns more than the reference's SGD: see RESULTS.md.
-    config.optim.update(name="adamw", lr=0.003, weight_decay=0.01)
-    config.batch_size = 8
     config.total_steps = 1_000
     config.eval.every_steps = 250
     config.checkpoint.every_steps = 100

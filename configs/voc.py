@@ -9,11 +9,11 @@ Neither time nor score of this config has been measured yet; it is made for a GP
 scratch, where published scores start from ImageNet weights.
 """
 
-from configs import base
+from dropclass_jax.experiment import defaults
 
 
 def get_config(model: str = "hrnet_w18_small_v1"):
-    config = base.get_config()
+    config = defaults.get_config()
     config.data.name = "voc"
     config.data.train_split = "train_aug"
     config.data.options.skip_bad = False

@@ -22,15 +22,13 @@ from dropclass_jax.analysis import choose, explain, measure, numbers
 from dropclass_jax.analysis.tail import classifier_weights
 from dropclass_jax.cli import app
 from dropclass_jax.data import pipeline
-from dropclass_jax.data.info import DatasetInfo
+from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.evaluation import summary
-from dropclass_jax.experiment.batches import load_data
-from dropclass_jax.experiment.network import create_network
 from dropclass_jax.files import finite, write_json
 from dropclass_jax.reporting import analysis_page, cam_figures
-from dropclass_jax.runs import provenance, results, rundir, trained
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs import provenance, results, trained_network
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 MOST_RUNS = 6  # more cannot be told apart in one chart
 PICTURES = 3  # images of a class that are shown; the others count in the numbers
@@ -74,18 +72,15 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
         or ``out`` cannot be written.
     """
     named = [split_label(run) for run in runs]
-    networks = [load(path, options.checkpoint) for _, path in named]
+    networks = [trained_network.load(path, options.checkpoint) for _, path in named]
     labels = label_runs([label for label, _ in named], networks)
     check_same_classes(labels, networks)
-    config = networks[0].config
-    if options.data_dir is not None:
-        config.data.dir = options.data_dir
-    dataset = load_data(config)
-    rundir.check_classes(networks[0].workdir, dataset.info.classes)
-    split = options.split or config.eval.splits[0]
+    dataset = trained_network.load_data(networks[0].workdir, options.data_dir)
+    split = options.split or networks[0].facts.eval_splits[0]
+    batch_size = networks[0].facts.eval_batch_size
     dataset.check_split(split)
     source = dataset.splits[split]
-    classes = describe_classes(dataset.counted_info)
+    classes = counted_class_list(dataset.counted_info)
     chosen = choose_classes(options.classes, classes, source, split, options.cam_images)
     make_folder(out)
 
@@ -103,8 +98,8 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
     pictures: dict[int, list[cam_figures.Row]] = {k: [] for k in chosen}
     for label, network in zip(labels, networks, strict=True):
         weights = np.asarray(classifier_weights(network.variables), np.float64)  # [K, C]
-        batches = pipeline.eval_iterator(looked_at, batch_size=config.eval.batch_size)
-        many = -(-len(looked_at) // config.eval.batch_size)
+        batches = pipeline.eval_iterator(looked_at, batch_size=batch_size)
+        many = -(-len(looked_at) // batch_size)
         measured = measure.measure_split(network, progress(batches, f"{label}: {split}", many))
         heat, rows = explain_classes(network, source, chosen, options.region, label)
         content["runs"].append(
@@ -138,14 +133,7 @@ def split_label(run: str) -> tuple[str | None, Path]:
     return label, Path(path)
 
 
-def load(workdir: Path, which: str) -> Trained:
-    """A run's network; its blocks are not computed again, which would hide their layers."""
-    network = trained.load(workdir, which)
-    network.config.model.remat = "none"
-    return network._replace(model=create_network(network.config, network.info.num_classes))
-
-
-def label_runs(given: Sequence[str | None], networks: Sequence[Trained]) -> list[str]:
+def label_runs(given: Sequence[str | None], networks: Sequence[TrainedNetwork]) -> list[str]:
     """A name for every run: the one given, or the shortest way to tell them all apart.
 
     Raises:
@@ -157,7 +145,7 @@ def label_runs(given: Sequence[str | None], networks: Sequence[Trained]) -> list
         raise UserError(f"{len(networks)} runs are too many side by side: give up to {MOST_RUNS}")
     parts = [network.workdir.resolve().parts for network in networks]
     ways = [
-        ["DropClass" if network.config.dropclass.enabled else "plain" for network in networks],
+        ["DropClass" if network.facts.dropclass else "plain" for network in networks],
         *(["/".join(part[-n:]) for part in parts] for n in range(1, max(map(len, parts)) + 1)),
     ]
     own = next((way for way in ways if len(set(way)) == len(way)), ways[-1])
@@ -168,7 +156,7 @@ def label_runs(given: Sequence[str | None], networks: Sequence[Trained]) -> list
     return labels
 
 
-def check_same_classes(labels: Sequence[str], networks: Sequence[Trained]) -> None:
+def check_same_classes(labels: Sequence[str], networks: Sequence[TrainedNetwork]) -> None:
     """Refuse runs that cannot stand side by side.
 
     Raises:
@@ -186,15 +174,6 @@ def check_same_classes(labels: Sequence[str], networks: Sequence[Trained]) -> No
             raise UserError(
                 f"run {label} is of {what} as {labels[0]}: analyse runs of one data set at a time"
             )
-
-
-def describe_classes(info: DatasetInfo) -> list[dict[str, Any]]:
-    """The classes as ``metrics.json`` has them."""
-    total = max(sum(info.train_pixels), 1)
-    return [
-        {"name": name, "color": color, "train_pixels": n, "train_pixel_share": n / total}
-        for name, color, n in zip(info.classes, info.colors, info.train_pixels, strict=True)
-    ]
 
 
 def choose_classes(
@@ -245,7 +224,11 @@ def progress(batches: Iterable[Any], what: str, total: int) -> Iterable[Any]:
 
 
 def explain_classes(
-    network: Trained, source: Any, chosen: Mapping[int, Sequence[int]], region: str, label: str
+    network: TrainedNetwork,
+    source: Any,
+    chosen: Mapping[int, Sequence[int]],
+    region: str,
+    label: str,
 ) -> tuple[dict[int, list[dict[str, Any]]], dict[int, list[cam_figures.Row]]]:
     """Heat maps of every chosen class in its images: their numbers, and rows of pictures."""
     heat: dict[int, list[dict[str, Any]]] = {k: [] for k in chosen}
@@ -274,15 +257,14 @@ def explain_classes(
     return heat, rows
 
 
-def describe_run(label: str, network: Trained) -> dict[str, Any]:
+def describe_run(label: str, network: TrainedNetwork) -> dict[str, Any]:
     """Which run it is."""
-    config = network.config
     return {
         "label": label,
         "workdir": str(network.workdir),
-        "model": config.model.name,
-        "dropclass": bool(config.dropclass.enabled),
-        "seed": config.seed,
+        "model": network.facts.model,
+        "dropclass": network.facts.dropclass,
+        "seed": network.facts.seed,
         "step": network.step,
     }
 

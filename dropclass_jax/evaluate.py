@@ -8,7 +8,6 @@ python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,12 @@ from absl import flags
 
 from dropclass_jax.cli import app, view_flags
 from dropclass_jax.cli.run_report import write_reports
-from dropclass_jax.evaluation import inference
+from dropclass_jax.evaluation import inference, step
 from dropclass_jax.evaluation.loop import evaluate_split
-from dropclass_jax.experiment import build
-from dropclass_jax.experiment.batches import load_data
-from dropclass_jax.models.variables import init_shapes
+from dropclass_jax.experiment import check
 from dropclass_jax.parallel import pmap
 from dropclass_jax.reporting import table
-from dropclass_jax.runs import checkpoint, results, rundir, trained
+from dropclass_jax.runs import results, rundir, trained_network
 
 
 def evaluate_run(
@@ -54,26 +51,20 @@ def evaluate_run(
         a batch size that are out of range.
     """
     inference.check(views)
-    config = rundir.read_config(workdir)
-    if data_dir is not None:
-        config.data.dir = data_dir
-    if batch_size is not None:
-        config.eval.batch_size = batch_size
+    facts = rundir.read_facts(workdir)
     for head in heads or ():
-        trained.check_head(workdir, config, head)
-    dataset = load_data(config)
-    rundir.check_classes(workdir, dataset.info.classes)
-    rundir.check_normalization(workdir, dataset.info)
-    built = build.build(config, dataset)
-    shapes = init_shapes(built.model)
-    variables, step = checkpoint.restore_variables(workdir, dict(shapes), which)
-    eval_step = pmap.pmap_eval(partial(built.eval_step, views=views))
+        trained_network.check_head(workdir, facts, head)
+    batch_size = facts.eval_batch_size if batch_size is None else batch_size
+    check.check_eval_batch(batch_size)
+    dataset = trained_network.load_data(workdir, data_dir)
+    network = trained_network.load(workdir, which)
+    eval_step = pmap.pmap_eval(step.bind(network.model, dataset.info, views))
     evaluations = {
-        split: evaluate_split(eval_step, variables, dataset, split, config.eval.batch_size)
-        for split in splits or config.eval.splits
+        split: evaluate_split(eval_step, network.variables, dataset, split, batch_size)
+        for split in splits or facts.eval_splits
     }
     heads = heads or inference.HEADS
-    content = results.write(workdir, config, dataset, step, evaluations, heads, views)
+    content = results.write(workdir, facts, dataset, network.step, evaluations, heads, views)
     write_reports(workdir, content)
     return content
 
@@ -84,7 +75,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(given.workdir)
     splits = [given.split] if given.split else None
     heads = [given.head] if given.head else None
-    views = view_flags.read(rundir.read_config(workdir).augment.crop)
+    views = view_flags.read(rundir.read_facts(workdir).crop)
     content = evaluate_run(
         workdir, splits, heads, given.data_dir, given.checkpoint, views, given.batch_size
     )

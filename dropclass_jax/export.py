@@ -35,8 +35,8 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
 from dropclass_jax.files import atomic, finite, write_json
-from dropclass_jax.runs import rundir, trained
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs import rundir, trained_network
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 OUTPUTS = ("classes", "logits")
@@ -55,7 +55,7 @@ class Sizes(NamedTuple):
 
 
 def lower(
-    network: Trained,
+    network: TrainedNetwork,
     sizes: Sizes,
     *,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
@@ -87,8 +87,8 @@ def lower(
     return jax.export.export(function, platforms=tuple(platforms))(images)
 
 
-def _function(network: Trained, output: str, head: str | None, views: Views) -> Any:
-    score = trained.scorer(network, head, views)
+def _function(network: TrainedNetwork, output: str, head: str | None, views: Views) -> Any:
+    score = trained_network.scorer(network, head, views)
 
     def run(variables: Any, images: jax.Array) -> jax.Array:
         scores = score(variables, images)
@@ -119,7 +119,7 @@ def _check(sizes: Sizes, platforms: Sequence[str], output: str, views: Views) ->
 
 def compare(
     exported: jax.export.Exported,
-    network: Trained,
+    network: TrainedNetwork,
     sizes: Sizes,
     *,
     output: str = "classes",
@@ -142,7 +142,7 @@ def compare(
       ``device``, ``shape`` of the images and, of classes, ``agreement``: the share of pixels of
       the same class; of logits ``max_abs_difference`` and ``max_abs``, the largest of all logits.
     """
-    crop = tuple(network.config.augment.crop)
+    crop = tuple(network.facts.crop)
     shape = sizes.shape((2, *crop))
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     ours = jax.jit(_function(network, output, head, views))(network.variables, images)
@@ -155,21 +155,25 @@ def compare(
 
 
 def describe(
-    network: Trained, exported: jax.export.Exported, output: str, head: str | None, views: Views
+    network: TrainedNetwork,
+    exported: jax.export.Exported,
+    output: str,
+    head: str | None,
+    views: Views,
 ) -> dict[str, Any]:
     """What a user of the file wants to know, as JSON."""
     images, result = exported.in_avals[0], exported.out_avals[0]
     return {
         "input": {"shape": _shape(images), "dtype": str(images.dtype), "channels": "RGB"},
         "output": {"shape": _shape(result), "dtype": str(result.dtype), "is": output},
-        "classes": trained.class_list(network),
+        "classes": trained_network.values_of_classes(network),
         "window": network.info.window,  # of 16-bit images: what becomes 0 and 255
         "platforms": list(exported.platforms),
         "jax": jax.__version__,
-        "model": network.config.model.name,
+        "model": network.facts.model,
         "data": network.info.name,
         "step": network.step,
-        "head": trained.own_head(network, head),
+        "head": trained_network.own_head(network, head),
         "views": inference.describe(views),
     }
 
@@ -231,7 +235,7 @@ def export_run(
     Raises:
       UserError: anything that the user can mend.
     """
-    network = trained.load(workdir, which)
+    network = trained_network.load(workdir, which)
     exported = lower(network, sizes, platforms=platforms, output=output, head=head, views=views)
     write(path, exported)
     content = describe(network, exported, output=output, head=head, views=views)
@@ -256,7 +260,7 @@ def main(argv: list[str]) -> None:
         output=given.output,
         head=given.head,
         which=given.checkpoint,
-        views=view_flags.read(rundir.read_config(workdir).augment.crop),
+        views=view_flags.read(rundir.read_facts(workdir).crop),
         check=given.check,
     )
     if "check" in content:

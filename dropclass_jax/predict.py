@@ -39,7 +39,7 @@ from dropclass_jax.prediction.writers import (
     write_all,
     write_classes,
 )
-from dropclass_jax.runs import rundir, trained
+from dropclass_jax.runs import rundir, trained_network
 
 
 def predict_run(
@@ -81,8 +81,8 @@ def predict_run(
     inputs, notes = frames.find(paths, leave_out=out)
     for note in notes:
         print(note)
-    network = trained.load(workdir, which)
-    head = trained.own_head(network, head)
+    network = trained_network.load(workdir, which)
+    head = trained_network.own_head(network, head)
     predict = predictor(network, head, views, pad_to)
     if server:
         takes = submission.SERVERS[server]
@@ -116,7 +116,7 @@ def main(argv: list[str]) -> int:
         server=given.submission,
         head=given.head,
         which=given.checkpoint,
-        views=view_flags.read(rundir.read_config(workdir).augment.crop),
+        views=view_flags.read(rundir.read_facts(workdir).crop),
         pad_to=given.pad_to,
     )
     return 1 if bad else 0

@@ -24,9 +24,10 @@ from dropclass_jax.cli import app
 from dropclass_jax.cli.run_report import write_reports
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import loop, metrics
-from dropclass_jax.experiment import build, check
+from dropclass_jax.experiment import build, check, facts
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.config import flatten
+from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
@@ -40,7 +41,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     """Train, evaluate and report.
 
     Args:
-      config: see ``configs/base.py``.
+      config: see ``experiment.defaults``.
       workdir: the run's folder; a run of the same config in it is continued. Several processes must
         all see the same one.
 
@@ -56,7 +57,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     with processes.together():
         initial_weights, report = None, None
         if config.init.path and not checkpoint.exists(workdir):
-            initial_weights = initial.read(config)
+            any_classes = create_network(config, num_classes=2)
+            initial_weights = initial.read(config.init.path, config.model.name, any_classes)
         dataset = load_data(config)
         built = build.build(config, dataset)
         for split in ("train", *config.eval.splits):
@@ -77,9 +79,10 @@ def train(config: ConfigDict, workdir: Path) -> int:
     held = ExitStack()  # what must last as long as the training
 
     def claim() -> None:
-        rundir.check_free(workdir, config, dataset.fingerprint)
+        values = config.to_dict()
+        rundir.check_free(workdir, values, dataset.fingerprint)
         held.enter_context(lock.held(workdir))
-        rundir.claim(workdir, config, dataset.fingerprint, dataset.counted_info)
+        rundir.claim(workdir, values, dataset.fingerprint, dataset.counted_info)
 
     processes.first_process(claim)
 
@@ -143,7 +146,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"stopped by {received.name} at step {step}; the same command continues")
         return 128 + received
     if jax.process_index() == 0:
-        content = results.write(workdir, config, dataset, step, evaluations)
+        content = results.write(workdir, facts.of(config), dataset, step, evaluations)
         write_reports(workdir, content)
         table.print_tables(content)
         print(f"\nreport: {workdir}/report.html")

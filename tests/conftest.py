@@ -14,7 +14,7 @@ from dropclass_jax import train
 from dropclass_jax.experiment.config import load_config
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
-from dropclass_jax.runs import trained
+from dropclass_jax.runs import trained_network
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -63,7 +63,7 @@ def tiny_run(tmp_path_factory):
 def untrained(tmp_path_factory):
     """A DropClass network of the tiny kind, of ``tiny.INFO``, out of the folder of its run."""
     with known():
-        return trained.load(save_run(tmp_path_factory.mktemp("untrained") / "run", INFO))
+        return trained_network.load(save_run(tmp_path_factory.mktemp("untrained") / "run", INFO))
 
 
 @pytest.fixture

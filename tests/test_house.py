@@ -59,7 +59,7 @@ def wrong_way(room: str, names: list[tuple[int, str]]) -> list[str]:
 
 
 # Rooms beside `experiment` that may still hold a config object.
-_USERS = ("runs", "sweeps", "cli", "benchmark")
+_USERS = ("sweeps", "benchmark")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -97,7 +97,7 @@ def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     """A run's folder as training on data of these facts leaves it, but for the training."""
     config = load_config("configs/streets.py:tiny")
     config.update_from_flattened_dict({"augment.crop": (32, 48), **settings})
-    rundir.claim(workdir, config, "data", info)
+    rundir.claim(workdir, config.to_dict(), "data", info)
     network = create_network(config, info.num_classes)
     variables = init_variables(network, jax.random.key(3), (64, 64, 3))
     with checkpoint.manager(workdir) as checkpoints:

@@ -16,7 +16,7 @@ from dropclass_jax.analysis.grad_cam import seg_grad_cam
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.ops.resize import resize_bilinear
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 REGIONS = ("label", "predicted")
 
@@ -38,7 +38,7 @@ class Explained(NamedTuple):
 Explainer = Callable[[np.ndarray, np.ndarray, int], Explained]
 
 
-def explainer(network: Trained, shape: tuple[int, int], region: str = "label") -> Explainer:
+def explainer(network: TrainedNetwork, shape: tuple[int, int], region: str = "label") -> Explainer:
     """A function that explains a class in an image by the network's own head.
 
     That is the drop head of a DropClass network, with nothing dropped.

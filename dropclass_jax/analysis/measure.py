@@ -14,7 +14,7 @@ from dropclass_jax.analysis.class_means import class_sums
 from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops.images import normalize
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 
 class Measured(NamedTuple):
@@ -77,7 +77,7 @@ def measure_batch(
     )
 
 
-def measure_split(network: Trained, batches: Iterable[Mapping[str, Any]]) -> Measured:
+def measure_split(network: TrainedNetwork, batches: Iterable[Mapping[str, Any]]) -> Measured:
     """``measure_batch`` over all batches of a split.
 
     Args:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
 
 from dropclass_jax.cli import compilation
 from dropclass_jax.errors import UserError, nearest
-from dropclass_jax.experiment.config import flatten, load_config
+from dropclass_jax.experiment.config import flatten, is_section, load_config
 
 
 def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
@@ -73,5 +72,5 @@ def check_config_flags(argv: list[str]) -> None:
             key = name.removeprefix("config.").split("[")[0]
             if key not in known:
                 raise UserError(f"unknown config key {key!r}{nearest(key, known)}")
-            if isinstance(known[key], ConfigDict):
+            if is_section(known[key]):
                 raise UserError(f"config key {key!r} is a section; set one of the keys in it")

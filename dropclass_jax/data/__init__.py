@@ -40,14 +40,12 @@ class Dataset:
       splits: random access to each split: ``len()`` and ``[i]``, a dict of ``image`` uint8
         [H, W, 3], ``label`` uint8 [H, W] and ``id`` str.
       class_pixels: labelled pixels of each class in each split, int64 [K].
-      class_images: images that hold each class in each split, int64 [K].
       fingerprint: a hash of the source files and the options that the set was prepared from.
     """
 
     info: DatasetInfo
     splits: Mapping[str, PreparedSource]
     class_pixels: Mapping[str, np.ndarray]
-    class_images: Mapping[str, np.ndarray]
     fingerprint: str
 
     @property
@@ -71,7 +69,6 @@ class Dataset:
             self,
             splits={**self.splits, "train": self.splits[split]},
             class_pixels={**self.class_pixels, "train": self.class_pixels[split]},
-            class_images={**self.class_images, "train": self.class_images[split]},
         )
 
     def check_split(self, split: str) -> None:
@@ -118,8 +115,7 @@ def load(
     return Dataset(
         info=builder.prepared_facts(),
         splits={split: builder.source(split) for split in builder.split_names},
-        class_pixels=builder.counts("class_pixels"),
-        class_images=builder.counts("class_images"),
+        class_pixels=builder.class_pixels(),
         fingerprint=builder.fingerprint,
     )
 

@@ -129,7 +129,6 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         num_classes = self.facts.num_classes
         class_pixels = np.zeros(num_classes, np.int64)
-        class_images = np.zeros(num_classes, np.int64)
         shapes, image_pixels = [], []
         for index, example in enumerate(self.examples(split)):
             # TFDS checks neither dtype nor values: a stray one would be trained on in silence.
@@ -138,14 +137,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             pixels, rest = values[:num_classes], values[num_classes : self.facts.ignore_label]
             assert not rest.any(), np.flatnonzero(rest) + num_classes
             class_pixels += pixels
-            class_images += pixels > 0
             shapes.append(example.label.shape)
             image_pixels.append(pixels.astype(np.int32))
             encoded = codec.encode_label(example.label)
             yield index, {"image": example.image, "label": encoded, "id": example.id}
         self.info.metadata[split] = {
             "class_pixels": class_pixels.tolist(),
-            "class_images": class_images.tolist(),
             "shapes": shapes,
             "window": self.window,
             "image_class_pixels": codec.encode_counts(np.reshape(image_pixels, (-1, num_classes))),
@@ -192,10 +189,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             self.facts, window=tuple(window) if isinstance(window, list) else window
         )
 
-    def counts(self, name: str) -> dict[str, np.ndarray]:
-        """``class_pixels`` or ``class_images`` of each split, int64 [K]."""
-        metadata = self.info.metadata
-        return {split: np.array(metadata[split][name], np.int64) for split in self.split_names}
+    def class_pixels(self) -> dict[str, np.ndarray]:
+        """The labelled pixels of each class in each split, int64 [K]."""
+        return {
+            split: np.array(self.info.metadata[split]["class_pixels"], np.int64)
+            for split in self.split_names
+        }
 
 
 @contextlib.contextmanager

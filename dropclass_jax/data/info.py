@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dropclass_jax.data import scenes
 
@@ -44,12 +45,22 @@ class DatasetInfo:
         """K, the number of classes that are trained and scored."""
         return len(self.classes)
 
-    @property
-    def pixel_shares(self) -> tuple[float, ...] | None:
-        """Each class's share of the labelled training pixels, which sum to 1; None if unknown."""
-        if self.train_pixels is None:
-            return None
-        return tuple(pixels / sum(self.train_pixels) for pixels in self.train_pixels)
+
+def class_list(info: DatasetInfo) -> list[dict[str, Any]]:
+    """The classes as JSON, in the order of their labels: ``name`` and ``color``."""
+    return [
+        {"name": name, "color": color}
+        for name, color in zip(info.classes, info.colors, strict=True)
+    ]
+
+
+def counted_class_list(info: DatasetInfo) -> list[dict[str, Any]]:
+    """``class_list`` with ``train_pixels`` and their share, ``train_pixel_share``."""
+    total = max(sum(info.train_pixels), 1)
+    return [
+        {**entry, "train_pixels": pixels, "train_pixel_share": pixels / total}
+        for entry, pixels in zip(class_list(info), info.train_pixels, strict=True)
+    ]
 
 
 def _from_table(name: str, table: dict[str, tuple[int, int, int]], **facts) -> DatasetInfo:

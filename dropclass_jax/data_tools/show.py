@@ -16,6 +16,7 @@ from dropclass_jax import data
 from dropclass_jax.data import crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
+from dropclass_jax.data.info import class_list
 from dropclass_jax.data.photometric import USUAL, JitterRange
 from dropclass_jax.data_tools import arguments
 from dropclass_jax.errors import UserError
@@ -100,17 +101,13 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     samples = first_samples(
         dataset, args.split, args.count, augmentation, args.class_uniform, args.seed
     )
-    classes = [
-        {"name": name, "color": color}
-        for name, color in zip(dataset.info.classes, dataset.info.colors, strict=True)
-    ]
     height, width = augmentation.crop
     title = (
         f"{dataset.info.name}, {args.split}: what training sees with seed {args.seed}, "
         f"crops of {height} x {width}"
     )
     out = args.out or Path(f"show-{dataset.info.name}.png")
-    figure = contact_sheet(samples, classes, title, dataset.info.ignore_label)
+    figure = contact_sheet(samples, class_list(dataset.info), title, dataset.info.ignore_label)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="png", dpi=150)

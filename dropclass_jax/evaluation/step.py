@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.evaluation import boundary, inference, metrics
 from dropclass_jax.ops import axis
 from dropclass_jax.ops.images import Batch, normalize
+
+
+def bind(
+    model: nn.Module, info: DatasetInfo, views: inference.Views = inference.WHOLE
+) -> Callable[[Any, Batch], Any]:
+    """``eval_step`` of a network on a data set: a function of ``(variables, batch)``."""
+    return partial(
+        eval_step,
+        model=model,
+        num_classes=info.num_classes,
+        image_mean=jnp.asarray(info.mean),
+        image_std=jnp.asarray(info.std),
+        views=views,
+        axis_name=axis.AXIS,
+    )
 
 
 def eval_step(

@@ -13,23 +13,26 @@ from dropclass_jax.data import crops, pipeline, sampling, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
-from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.network import normalized
 
 
-def load_data(config: ConfigDict) -> data.Dataset:
-    """The config's data set, prepared if it was not.
+def load_data(config: ConfigDict, source_dir: str | None = None) -> data.Dataset:
+    """The data set of a config, prepared if it was not.
 
     Its ``train`` is ``data.train_split``, and its mean and deviation are those of the config's
     network, where that has its own: so a run keeps those that it was trained with.
+
+    Args:
+      config: see ``defaults``.
+      source_dir: in place of ``config.data.dir``, where that has moved.
     """
     dataset = data.load(
         config.data.name,
-        source_dir=config.data.dir or None,
+        source_dir=source_dir or config.data.dir or None,
         prepared_dir=config.data.prepared_dir or None,
         **config.data.options.to_dict(),
     )
-    dataset = dataset.trained_on(config.data.get("train_split", "train"))  # older runs have none
+    dataset = dataset.trained_on(config.data.train_split)
     return dataclasses.replace(dataset, info=normalized(config, dataset.info))
 
 
@@ -46,8 +49,6 @@ def train_batches(
       UserError: a value of ``augment`` or ``data`` that is out of range.
     """
     source, settings = dataset.splits["train"], config.augment
-    if config.data.cache_gib < 0:
-        raise UserError(f"config.data.cache_gib is 0 or more, not {config.data.cache_gib!r}")
     return pipeline.train_iterator(
         source,
         seed=config.seed,

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict
 
 from dropclass_jax import data, losses, schedules
 from dropclass_jax.errors import UserError, one_of
-from dropclass_jax.evaluation.step import eval_step
-from dropclass_jax.experiment.check import check, check_patterns
+from dropclass_jax.evaluation.step import bind
+from dropclass_jax.experiment.check import check_patterns
 from dropclass_jax.experiment.network import create_network, normalized
 from dropclass_jax.losses import class_prior, class_weights
 from dropclass_jax.ops import axis
@@ -43,14 +43,12 @@ class Experiment(NamedTuple):
 
 
 def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
-    """The model, the optimizer and the two steps of a config.
+    """The model, the optimizer and the two steps of a config that ``check.check`` has passed.
 
     Raises:
-      UserError: a value that is out of range or does not fit the data set.
+      UserError: a value that does not fit the data set or the network.
     """
-    check(config)
-    num_classes = dataset.info.num_classes
-    network = create_network(config, num_classes)
+    network = create_network(config, dataset.info.num_classes)
     learning_rate = schedules.poly(
         config.optim.lr,
         config.total_steps,
@@ -85,10 +83,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     )
     if config.on_nonfinite == "skip":
         train_step = guard.skip_nonfinite(train_step)
-    evaluate = partial(
-        eval_step, model=network, num_classes=num_classes, axis_name=axis.AXIS, **images
-    )
-    return Experiment(network, optimizer, train_step, evaluate)
+    return Experiment(network, optimizer, train_step, bind(network, info))
 
 
 def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coefficients, step.Draw]:

@@ -1,15 +1,15 @@
-"""Load, flatten and serialise configs."""
+"""Load configs from their files, and convert them to and from plain values."""
 
 from __future__ import annotations
 
-import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import defaults
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -28,25 +28,40 @@ def load_config(spec: str) -> ConfigDict:
     return get_config(variant) if variant else get_config()
 
 
-def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """``('data.dir', value)`` for every key of a config, its sections included."""
     for key, value in config.items():
         yield prefix + key, value
-        if isinstance(value, ConfigDict):
+        if is_section(value):
             yield from flatten(value, f"{prefix}{key}.")
 
 
-def to_json(config: ConfigDict) -> str:
-    """A config as JSON, keys in order."""
-    return json.dumps(config.to_dict(), indent=2)
+def is_section(value: Any) -> bool:
+    """Whether a value of a config holds keys of its own."""
+    return isinstance(value, (ConfigDict, Mapping))
 
 
-def from_json(text: str) -> ConfigDict:
-    """The inverse of ``to_json``; tuples come back as tuples."""
+def from_values(values: Mapping[str, Any]) -> ConfigDict:
+    """A config of nested plain values; keys that are missing have their defaults.
 
-    def tuples(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: tuples(item) for key, item in value.items()}
-        return tuple(value) if isinstance(value, list) else value
+    So a run that was made before a key existed can be read: by default a new key changes nothing.
+    Sections for what a user names (``data.options``) are empty in the defaults, and stay.
+    """
+    config = ConfigDict(_tuples(values))
+    _fill(config, defaults.get_config())
+    return config
 
-    return ConfigDict(tuples(json.loads(text)))
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _fill(config: ConfigDict, defaults: ConfigDict) -> None:
+    for key, value in defaults.items():
+        if key not in config:
+            config[key] = value
+        elif isinstance(value, ConfigDict):
+            _fill(config[key], value)

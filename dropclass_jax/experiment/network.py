@@ -15,8 +15,14 @@ from dropclass_jax.errors import UserError, one_of
 from dropclass_jax.ops import axis
 
 
-def create_network(config: ConfigDict, num_classes: int) -> nn.Module:
+def create_network(config: ConfigDict, num_classes: int, *, remat: bool | None = None) -> nn.Module:
     """The network of a config, for K classes.
+
+    Args:
+      config: see ``defaults``.
+      num_classes: K.
+      remat: compute the backbone's blocks again in the backward pass; as the config says by
+        default.
 
     Raises:
       UserError: an unknown name, or settings that the network does not take.
@@ -32,7 +38,7 @@ def create_network(config: ConfigDict, num_classes: int) -> nn.Module:
         bn_momentum=config.model.bn_momentum,
         dtype=_dtype(config.model.dtype),
         freeze_bn=config.model.freeze_bn,
-        remat=config.model.remat == "blocks",
+        remat=config.model.remat == "blocks" if remat is None else remat,
         axis_name=axis.AXIS,
         importance=config.dropclass.importance,
         stop_importance_gradient=config.dropclass.stop_importance_gradient,

@@ -12,8 +12,8 @@ import numpy as np
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation.inference import WHOLE, Views
 from dropclass_jax.prediction.frames import Frame
-from dropclass_jax.runs import trained
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs import trained_network
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 # uint8 [H, W, 3] -> uint8 [H, W], which the device may not have finished yet.
 Predictor = Callable[[np.ndarray], jax.Array]
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
 
 def predictor(
-    network: Trained, head: str | None = None, views: Views = WHOLE, pad_to: int = 1
+    network: TrainedNetwork, head: str | None = None, views: Views = WHOLE, pad_to: int = 1
 ) -> Predictor:
     """A function from an image to its classes, compiled once for each size of images.
 
@@ -44,7 +44,7 @@ def predictor(
     """
     if pad_to < 1:
         raise UserError(f"--pad_to={pad_to}: give 1 pixel or more")
-    score = trained.scorer(network, head, views)
+    score = trained_network.scorer(network, head, views)
 
     @jax.jit
     def classify(variables, images):

@@ -20,8 +20,8 @@ from dropclass_jax.prediction.frames import Frame, Input
 from dropclass_jax.prediction.predictor import Prediction, Predictor, predicted
 from dropclass_jax.reporting import pictures
 from dropclass_jax.reporting.keyed import keyed_overlay
-from dropclass_jax.runs import trained
-from dropclass_jax.runs.trained import Trained
+from dropclass_jax.runs import trained_network
+from dropclass_jax.runs.trained_network import TrainedNetwork
 
 KINDS = ("index", "color", "overlay")
 Write = Callable[[Frame, np.ndarray], None]
@@ -159,8 +159,8 @@ def write_all(
     return written, bad
 
 
-def write_classes(out: Path, network: Trained, head: str) -> None:
+def write_classes(out: Path, network: TrainedNetwork, head: str) -> None:
     """``classes.json``: what the values of the index pictures stand for, and whose they are."""
     about = {"run": str(network.workdir), "step": network.step, "head": head}
-    content = {**about, "classes": trained.class_list(network)}
+    content = {**about, "classes": trained_network.values_of_classes(network)}
     write_json(_made_room(out / "classes.json"), content)

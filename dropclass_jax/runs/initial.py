@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import numpy as np
-from ml_collections import ConfigDict
 
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import pretrained, recognise
 from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.runs import checkpoint
 
 
-def read(config: ConfigDict) -> dict[str, np.ndarray]:
-    """The tensors that a config starts from, which fit its network; the data is not needed.
+def read(path: str, name: str, model: nn.Module) -> dict[str, np.ndarray]:
+    """The tensors of a file or run, which fit a network; the data is not needed.
+
+    Args:
+      path: see ``checkpoint.read_weights``.
+      name: the network's; see ``dropclass_jax.models``.
+      model: the network, of any number of classes.
 
     Raises:
       UserError: names the file and what is wrong with it; where it holds another network's
         backbone, that network.
     """
-    name = config.model.name
-    arrays = checkpoint.read_weights(config.init.path, name)
-    shapes = init_shapes(create_network(config, num_classes=2))  # whatever the data's classes are
+    arrays = checkpoint.read_weights(path, name)
     try:
-        pretrained.load_state_dict(shapes, arrays)
+        pretrained.load_state_dict(init_shapes(model), arrays)
     except UserError as error:
         fits = recognise.network_of(arrays)
         mend = f". They fit --config.model.name={fits}" if fits not in (None, name) else ""
-        raise UserError(f"{config.init.path} for {name}: {error}{mend}") from error
+        raise UserError(f"{path} for {name}: {error}{mend}") from error
     return arrays

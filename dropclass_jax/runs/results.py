@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from dropclass_jax import data
+from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import boundary, inference, metrics, summary
 from dropclass_jax.evaluation.inference import HEADS
 from dropclass_jax.evaluation.loop import Evaluation
+from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import atomic, finite, write_json
-from dropclass_jax.runs import provenance, records, starts
+from dropclass_jax.runs import provenance, records, rundir, starts
 
 
 def entries(
@@ -45,7 +46,7 @@ def entries(
 
 def write(
     workdir: Path,
-    config: ConfigDict,
+    facts: Facts,
     dataset: data.Dataset,
     step: int,
     evaluations: Mapping[str, Evaluation],
@@ -60,7 +61,7 @@ def write(
 
     Args:
       workdir: the run's folder.
-      config: the run's config.
+      facts: of the run's config.
       dataset: what it was evaluated on.
       step: of the checkpoint.
       evaluations: by split.
@@ -78,27 +79,17 @@ def write(
         for split, evaluation in evaluations.items()
         for entry in entries(split, evaluation, views, heads)
     ]
-    train_pixels = dataset.class_pixels["train"]
     content = {
         "dataset": dataset.info.name,
-        "model": config.model.name,
-        "dropclass": config.dropclass.enabled,
-        "seed": config.seed,
+        "model": facts.model,
+        "dropclass": facts.dropclass,
+        "seed": facts.seed,
         "step": step,
         "command": old.get("command") or provenance.command(),
         "device": provenance.device_name(),
         "versions": provenance.versions(),
-        **starts.goodput(workdir, config.batch_size),
-        "classes": [
-            {"name": name, "color": color, "train_pixels": pixels, "train_pixel_share": share}
-            for name, color, pixels, share in zip(
-                dataset.info.classes,
-                dataset.info.colors,
-                train_pixels,
-                train_pixels / max(train_pixels.sum(), 1),
-                strict=True,
-            )
-        ],
+        **starts.goodput(workdir, facts.batch_size),
+        "classes": counted_class_list(dataset.counted_info),
         "results": old.get("results", []),
         "view_results": old.get("view_results", []),
     }
@@ -259,7 +250,15 @@ def read_samples(workdir: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 class Recorded(NamedTuple):
-    """All that a run's folder tells of it, for its report; see ``run_page.run_page``."""
+    """All that a run's folder records of it, for its report.
+
+    Attributes:
+      metrics: the content of ``metrics.json``.
+      lines: the records of ``metrics.jsonl``.
+      unreadable: how many of its lines could not be read.
+      samples: see ``read_samples``.
+      config: the content of ``config.json``; None where it is missing.
+    """
 
     metrics: dict[str, Any]
     lines: list[dict[str, Any]]
@@ -275,10 +274,5 @@ def read_recorded(workdir: Path) -> Recorded:
       UserError: ``metrics.json`` is missing, is not JSON, or has no results.
     """
     metrics = read_metrics(workdir)
-    config = workdir / "config.json"
-    return Recorded(
-        metrics,
-        *records.read(workdir),
-        read_samples(workdir),
-        config.read_text(encoding="utf-8") if config.is_file() else None,
-    )
+    config = rundir.config_text(workdir) if rundir.exists(workdir) else None
+    return Recorded(metrics, *records.read(workdir), read_samples(workdir), config)

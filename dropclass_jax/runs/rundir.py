@@ -1,17 +1,18 @@
-"""A run's folder: what lies in it, and who may continue it."""
+"""The folder of a run: its config and the facts of its data, and who may continue it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from ml_collections import ConfigDict
+from typing import Any
 
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment.config import flatten, from_json, load_config, to_json
+from dropclass_jax.experiment import facts
+from dropclass_jax.experiment.config import flatten, from_values, is_section
+from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import write_json, write_text
 from dropclass_jax.runs import lock
 
@@ -23,15 +24,18 @@ _FREE = (
 
 
 def claim(
-    workdir: Path, config: ConfigDict, fingerprint: str, info: DatasetInfo | None = None
+    workdir: Path,
+    config: Mapping[str, Any],
+    fingerprint: str,
+    info: DatasetInfo | None = None,
 ) -> None:
     """Make the folder this run's, or make sure that it already is.
 
     Args:
       workdir: the run's folder; made when it is missing.
-      config: the run's config, written to ``config.json``.
+      config: the run's config as nested plain values, written to ``config.json``.
       fingerprint: of the prepared data set, written to ``data.json``.
-      info: the set's facts, written there too: a run can then predict without its data.
+      info: the facts of the data set, written there too: a run can then predict without its data.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the differences are
@@ -42,18 +46,18 @@ def claim(
         if info is not None:
             check_classes(workdir, info.classes)
             check_normalization(workdir, info)
-        about = {} if info is None else dataclasses.asdict(info)
-        write_json(workdir / "data.json", {"fingerprint": fingerprint, **about})
-        write_text(workdir / "config.json", to_json(config) + "\n")
+        known = {} if info is None else dataclasses.asdict(info)
+        write_json(workdir / "data.json", {"fingerprint": fingerprint, **known})
+        write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
 
-def check_free(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+def check_free(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> None:
     """The first half of ``claim``: the folder is there, and nobody else's."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
+        if exists(workdir):
             _check_same(workdir, config, fingerprint)
         elif any(path.name != lock.NAME for path in workdir.iterdir()):
             raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
@@ -61,32 +65,65 @@ def check_free(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
         raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
 
 
-def differences(workdir: Path, config: ConfigDict) -> list[str]:
+def exists(workdir: Path) -> bool:
+    """Whether the folder holds a run."""
+    return (workdir / "config.json").exists()
+
+
+def differences(workdir: Path, config: Mapping[str, Any]) -> list[str]:
     """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``."""
-    old = dict(flatten(read_config(workdir)))
-    new = dict(flatten(from_json(to_json(config))))
+    old, new = (dict(flatten(from_values(values))) for values in (read_config(workdir), config))
     return [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted({*old, *new})
-        if not isinstance(old.get(key, new.get(key)), ConfigDict)
+        if not is_section(old.get(key, new.get(key)))
         and not key.startswith(_FREE)
         and old.get(key) != new.get(key)
     ]
 
 
-def _check_same(workdir: Path, config: ConfigDict, fingerprint: str) -> None:
+def _check_same(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> None:
     changed = differences(workdir, config)
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config: {'; '.join(changed)}. "
             "Choose another --workdir, or give the old values"
         )
-    data_file = workdir / "data.json"
-    if data_file.exists() and json.loads(data_file.read_text())["fingerprint"] != fingerprint:
+    if _read_data(workdir).get("fingerprint", fingerprint) != fingerprint:
         raise UserError(
             f"{workdir} holds a run on other data: the source or its options have changed. "
             "Choose another --workdir, or restore the data"
         )
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The config of a run as it lies there, nested plain values; see ``config.from_values``.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    try:
+        return json.loads(config_text(workdir))
+    except (OSError, ValueError):
+        raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
+
+
+def config_text(workdir: Path) -> str:
+    """The content of ``config.json``.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    return (Path(workdir) / "config.json").read_text(encoding="utf-8")
+
+
+def read_facts(workdir: Path) -> Facts:
+    """The facts of a run's config.
+
+    Raises:
+      UserError: the folder holds no run.
+    """
+    return facts.of(from_values(read_config(workdir)))
 
 
 def check_classes(workdir: Path, classes: Sequence[str]) -> None:
@@ -98,76 +135,51 @@ def check_classes(workdir: Path, classes: Sequence[str]) -> None:
     Raises:
       UserError: the number of classes differs, or a name is at another place.
     """
-    try:
-        trained = json.loads((workdir / "data.json").read_text())["classes"]
-    except (OSError, ValueError, KeyError):
+    own = _read_data(workdir).get("classes")
+    if not own:
         return  # nothing is known
-    if not trained:
-        return
-    if len(trained) != len(classes):
+    if len(own) != len(classes):
         raise UserError(
-            f"{workdir} was trained on {len(trained)} classes ({', '.join(trained)}), the data has "
+            f"{workdir} was trained on {len(own)} classes ({', '.join(own)}), the data has "
             f"{len(classes)} ({', '.join(classes)}): score it on data of its own classes"
         )
     for position, name in enumerate(classes):
-        if name in trained and trained[position] != name:
+        if name in own and own[position] != name:
             raise UserError(
-                f"{workdir} was trained with {name!r} as class {trained.index(name)}, in the data "
+                f"{workdir} was trained with {name!r} as class {own.index(name)}, in the data "
                 f"it is class {position}: give the classes in the run's order "
-                f"({', '.join(trained)}), or train anew"
+                f"({', '.join(own)}), or train anew"
             )
 
 
 def check_normalization(workdir: Path, info: DatasetInfo) -> None:
     """Raise ``UserError`` unless a run was trained on images normalised as they would be now."""
-    trained = read_info(workdir)
-    if trained and (trained.mean, trained.std) != (info.mean, info.std):
+    own = read_info(workdir)
+    if own and (own.mean, own.std) != (info.mean, info.std):
         raise UserError(
-            f"{workdir} was trained on images of mean {trained.mean} and deviation {trained.std} "
+            f"{workdir} was trained on images of mean {own.mean} and deviation {own.std} "
             f"(data.json), which its network and data set now take as {info.mean} and {info.std}: "
             "use the version that trained it, which run.json names"
         )
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """The config of a run.
-
-    Raises:
-      UserError: the folder holds no run.
-    """
-    try:
-        config = from_json((Path(workdir) / "config.json").read_text())
-    except (OSError, ValueError):
-        raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
-    base = Path(__file__).parent.parent.parent / "configs" / "base.py"
-    if base.is_file():  # not there where the package alone is installed
-        _fill(config, load_config(str(base)))
-    return config
-
-
-def _fill(config: ConfigDict, defaults: ConfigDict) -> None:
-    """Give a config the keys that have come since it was written: by default they change nothing.
-
-    Sections for what a user names (``data.options``) are empty in the defaults, and stay.
-    """
-    for key, value in defaults.items():
-        if key not in config:
-            config[key] = value
-        elif isinstance(value, ConfigDict):
-            _fill(config[key], value)
-
-
 def read_info(workdir: Path) -> DatasetInfo | None:
     """The facts of the data that a run was trained on; None for a run that did not keep them."""
+    known = {field.name for field in dataclasses.fields(DatasetInfo)}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in _read_data(workdir).items()
+        if name in known
+    }
     try:
-        known = json.loads((workdir / "data.json").read_text())
-        facts = {field.name for field in dataclasses.fields(DatasetInfo)} & known.keys()
-        known["colors"] = tuple(map(tuple, known["colors"]))
-        return DatasetInfo(
-            **{
-                name: tuple(known[name]) if isinstance(known[name], list) else known[name]
-                for name in facts
-            }
-        )
-    except (OSError, ValueError, KeyError, TypeError):  # the last: a fact without a default lacks
+        return DatasetInfo(**{**values, "colors": tuple(map(tuple, values["colors"]))})
+    except (KeyError, TypeError):  # a fact without a default lacks
         return None
+
+
+def _read_data(workdir: Path) -> dict[str, Any]:
+    """The content of ``data.json``; nothing where there is none that can be read."""
+    try:
+        return json.loads((workdir / "data.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

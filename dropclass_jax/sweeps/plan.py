@@ -23,7 +23,7 @@ from dropclass_jax.errors import UserError, first_line, nearest
 from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
-from dropclass_jax.experiment.config import flatten, load_config
+from dropclass_jax.experiment.config import flatten, is_section, load_config
 from dropclass_jax.runs import results, rundir
 
 Arms = dict[str, dict[str, Any]]
@@ -149,7 +149,7 @@ def _run(
     for key, value in {**settings, "seed": seed}.items():
         if key not in known:
             raise UserError(f"arm {arm!r}: unknown config key {key!r}{nearest(key, known)}")
-        if isinstance(known[key], ConfigDict):
+        if is_section(known[key]):
             raise UserError(f"arm {arm!r}: config key {key!r} is a section; set one of its keys")
         if key == "seed" and key in settings:
             raise UserError(f"arm {arm!r} sets the seed; give --seeds")
@@ -194,9 +194,9 @@ def is_finished(run: Run) -> bool:
     Raises:
       UserError: its folder holds a run of another config.
     """
-    if not (run.workdir / "config.json").exists():
+    if not rundir.exists(run.workdir):
         return False
-    changed = rundir.differences(run.workdir, run.config)
+    changed = rundir.differences(run.workdir, run.config.to_dict())
     if run.after:  # an older place of the sweep's folder is no difference
         changed = [line for line in changed if not line.startswith("init.path ")]
     if changed:
@@ -226,6 +226,6 @@ def arguments(spec: str, run: Run) -> list[str]:
     changed = [
         f"--config.{key}={value}"
         for key, value in flatten(run.config)
-        if not isinstance(value, ConfigDict) and given[key] != value
+        if not is_section(value) and given[key] != value
     ]
     return [f"--config={spec}", f"--workdir={run.workdir}", *changed]

@@ -13,7 +13,8 @@ from report_fixture import CAMVID, classes_of
 from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment.config import load_config, to_json
+from dropclass_jax.experiment import facts
+from dropclass_jax.experiment.config import load_config
 from dropclass_jax.files import write_json
 from dropclass_jax.reporting import analysis_figures as figures
 from dropclass_jax.reporting import analysis_wording as wording
@@ -35,7 +36,7 @@ def runs(tmp_path, named_tiny):
     assert train.train(config, ours) == 0
     shutil.copytree(ours, plain)
     config.dropclass.enabled = False
-    (plain / "config.json").write_text(to_json(config))
+    write_json(plain / "config.json", config.to_dict())
     metrics = json.loads((plain / "metrics.json").read_text())
     metrics["results"] = [entry for entry in metrics["results"] if entry["head"] == "plain"]
     write_json(plain / "metrics.json", {**metrics, "dropclass": False})
@@ -113,8 +114,9 @@ def test_labels_are_the_shortest_that_tell_runs_apart(tmp_path):
     class Network:
         def __init__(self, path, dropclass):
             self.workdir = tmp_path / path
-            self.config = load_config("configs/streets.py")
-            self.config.dropclass.enabled = dropclass
+            config = load_config("configs/streets.py")
+            config.dropclass.enabled = dropclass
+            self.facts = facts.of(config)
 
     plain, ours, other = Network("a/s0", False), Network("b/s0", True), Network("b/s1", True)
     nothing = [None, None]

@@ -15,7 +15,7 @@ from html_page import Page
 
 from dropclass_jax import ablate
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment.config import from_json, load_config, to_json
+from dropclass_jax.experiment.config import from_values, load_config
 from dropclass_jax.reporting import sweep_figures, sweep_summary
 from dropclass_jax.runs import records, rundir
 from dropclass_jax.runs.results import try_metrics
@@ -75,7 +75,7 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     for run in runs:
         steps = [r["step"] for r in records.read(run.workdir)[0] if r["kind"] == "train"]
         assert steps == [1, 2, 3, 4]
-        assert rundir.read_config(run.workdir) == from_json(to_json(run.config))
+        assert from_values(rundir.read_config(run.workdir)).to_dict() == run.config.to_dict()
 
     capsys.readouterr()
     ablate.report(runs, arms, SPEC, folder)

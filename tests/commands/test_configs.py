@@ -9,7 +9,7 @@ import pytest
 from facts import FACTS, facts_only
 
 from dropclass_jax.data import info
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment import build, check
 from dropclass_jax.experiment.config import load_config
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state
@@ -28,6 +28,7 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 @pytest.mark.parametrize("spec", SPECS)
 def test_config_builds_and_takes_a_step(spec):
     config = load_config(spec)
+    check.check(config)
     built = build.build(config, facts_only(config.data.name))
     shapes = jax.eval_shape(built.model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

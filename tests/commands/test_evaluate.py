@@ -16,11 +16,9 @@ from dropclass_jax import evaluate
 from dropclass_jax.cli import view_flags
 from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation import boundary, inference, loop
-from dropclass_jax.experiment import build
-from dropclass_jax.experiment.batches import load_data
+from dropclass_jax.evaluation import boundary, inference, loop, step
 from dropclass_jax.parallel import pmap
-from dropclass_jax.runs import trained
+from dropclass_jax.runs import trained_network
 
 HEADS = ("drop", "plain")
 
@@ -99,12 +97,11 @@ class Sizes:
 
 def test_padding_counts_for_nothing(workdir):
     """Every image is scored as its own size would have it, and by its own diagonal."""
-    run = trained.load(workdir)
-    dataset = load_data(run.config)
-    built = build.build(run.config, dataset)
+    run = trained_network.load(workdir)
+    dataset = trained_network.load_data(workdir)
     source = Sizes(dataset.splits["val"])
     evaluation = loop.evaluate_batches(
-        pmap.pmap_eval(built.eval_step),
+        pmap.pmap_eval(step.bind(run.model, run.info)),
         run.variables,
         pipeline.eval_iterator(source, batch_size=8),
         sample_at=range(5),

@@ -16,7 +16,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import Views
 from dropclass_jax.export import Sizes
-from dropclass_jax.runs import trained
+from dropclass_jax.runs import trained_network
 
 ANY = Sizes()
 
@@ -33,7 +33,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def scores_of(network, images, head=None, views=inference.WHOLE) -> np.ndarray:
-    score = jax.jit(trained.scorer(network, head, views))
+    score = jax.jit(trained_network.scorer(network, head, views))
     return np.asarray(score(network.variables, images))
 
 

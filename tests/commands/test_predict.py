@@ -24,7 +24,7 @@ from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import Views
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.prediction import frames, predictor, submission, video
-from dropclass_jax.runs import trained
+from dropclass_jax.runs import trained_network
 
 INFO = tiny.INFO
 COLORS = INFO.colors
@@ -247,7 +247,7 @@ def test_cityscapes_gets_label_ids(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert not predict.predict_run(workdir, [tmp_path / "test"], out, server="cityscapes")
     assert [path.name for path in out.rglob("*")] == [f"{name}_pred.png"]
-    classes = classes_of(trained.load(workdir), fabricate.image(0))
+    classes = classes_of(trained_network.load(workdir), fabricate.image(0))
     expected = np.array(list(official.values()))[classes]
     np.testing.assert_array_equal(read(out / f"{name}_pred.png"), expected)
     assert f"to submit it: cd {out} && zip" in capsys.readouterr().out
@@ -293,10 +293,10 @@ def test_a_server_knows_the_classes_of_its_set():
 def test_a_run_of_another_model_is_refused_in_one_line(run, tmp_path):
     plain = tiny.save_run(tmp_path / "plain", INFO, **{"dropclass.enabled": False})
     with pytest.raises(UserError, match="plain run and has no drop head; use --head=plain"):
-        trained.scorer(trained.load(plain), "drop")
+        trained_network.scorer(trained_network.load(plain), "drop")
     shutil.copy(run / "config.json", plain)
     with pytest.raises(UserError, match=r"does not fit this config's model: .*refine.* is missing"):
-        trained.load(plain)
+        trained_network.load(plain)
 
 
 def test_the_command(run, network, pictures, tmp_path):

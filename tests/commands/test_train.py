@@ -18,8 +18,9 @@ from lock_holder import another_process
 from dropclass_jax import evaluate, train
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment.config import from_json, load_config, to_json
-from dropclass_jax.runs import checkpoint, rundir, trained
+from dropclass_jax.experiment.config import from_values, load_config
+from dropclass_jax.files import write_json
+from dropclass_jax.runs import checkpoint, rundir, trained_network
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +79,7 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
     assert "<html" in (workdir / "report.html").read_text()
     assert list((workdir / "tensorboard").iterdir())
 
-    network = trained.load(workdir)  # without its data
+    network = trained_network.load(workdir)  # without its data
     pixels = [about["train_pixels"] for about in metrics["classes"]]
     assert (network.step, network.info.train_pixels) == (12, tuple(pixels))
     outputs = network.model.apply(network.variables, np.zeros((1, 32, 48, 3), np.float32))
@@ -261,37 +262,37 @@ def test_one_process_at_a_time_trains_in_a_workdir(config, tmp_path):
 
 
 def test_another_config_s_workdir_is_refused(config, tmp_path):
-    rundir.claim(tmp_path, config, "data")
+    rundir.claim(tmp_path, config.to_dict(), "data")
     config.data.num_threads = 7  # changes nothing that is learned
-    rundir.claim(tmp_path, config, "data")
+    rundir.claim(tmp_path, config.to_dict(), "data")
     with pytest.raises(UserError, match="other data"):
-        rundir.claim(tmp_path, config, "other")
+        rundir.claim(tmp_path, config.to_dict(), "other")
     config.optim.lr = 0.5
     config.total_steps = 13
     changes = r"optim\.lr was 0\.003, is 0\.5; total_steps was 12, is 13"
     with pytest.raises(UserError, match=changes):
-        rundir.claim(tmp_path, config, "data")
+        rundir.claim(tmp_path, config.to_dict(), "data")
 
 
 def test_keys_that_came_later_have_their_defaults(config, tmp_path):
     """A run that was made before there was such a key is read, and continued."""
     old = config.copy_and_resolve_references()
     del old.optim["ema"], old["accumulate_steps"]
-    rundir.claim(tmp_path, old, "data")
-    assert rundir.read_config(tmp_path) == from_json(to_json(config))
-    rundir.claim(tmp_path, config, "data")
+    rundir.claim(tmp_path, old.to_dict(), "data")
+    assert from_values(rundir.read_config(tmp_path)).to_dict() == config.to_dict()
+    rundir.claim(tmp_path, config.to_dict(), "data")
     config.optim.ema = 0.9
-    (tmp_path / "config.json").write_text(to_json(old))
+    write_json(tmp_path / "config.json", old.to_dict())
     with pytest.raises(UserError, match=r"optim\.ema was 0\.0, is 0\.9"):
-        rundir.claim(tmp_path, config, "data")
+        rundir.claim(tmp_path, config.to_dict(), "data")
 
 
 def test_a_folder_of_something_else_is_refused(config, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="holds no run"):
-        rundir.claim(tmp_path, config, "data")
+        rundir.claim(tmp_path, config.to_dict(), "data")
     with pytest.raises(UserError, match="cannot be written"):
-        rundir.claim(tmp_path / "thesis.tex" / "run", config, "data")
+        rundir.claim(tmp_path / "thesis.tex" / "run", config.to_dict(), "data")
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,19 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
         ("optim.freeze", ("*/conv1/bias",), r"optim\.freeze .* no '\*/conv1/bias'"),
         ("optim.ema", 1.0, r"optim\.ema is 0 to below 1, not 1\.0"),
         ("total_steps", 0, r"total_steps is 1 or more, not 0"),
+        ("seed", -1, r"seed is 0 to 4294967295, not -1"),
+        ("augment.crop", (64,), r"crop is \(height, width\) in pixels, as .*, not \(64,\)"),
+        ("augment.crop", (64, 0), r"augment\.crop is .*, not \(64, 0\)"),
+        ("augment.scale", (2.0, 0.5), r"augment\.scale is \(smallest, largest\).*\(2\.0, 0\.5\)"),
+        ("augment.scale_step", 0.0, r"augment\.scale_step is above 0, not 0\.0"),
+        ("data.num_threads", -3, r"num_threads is 0 \(in the main thread\) or more, not -3"),
+        ("data.cache_gib", -1.0, r"data\.cache_gib is 0 or more, not -1\.0"),
+        ("optim.lr", -0.1, r"optim\.lr is 0 or more, not -0\.1"),
+        ("optim.lr", float("nan"), r"optim\.lr is 0 or more, not nan"),
+        ("optim.momentum", 1.0, r"optim\.momentum is 0 to below 1, not 1\.0"),
+        ("optim.warmup_steps", -1, r"optim\.warmup_steps is 0 or more, not -1"),
+        ("optim.warmup_steps", 13, r"warmup_steps is up to config\.total_steps, 12, not 13"),
+        ("eval.batch_size", 9, r"eval\.batch_size is a multiple of the 8 devices, not 9"),
         ("dropclass.p.end", 1.5, r"dropclass\.p\.end is 0 to 1, not 1\.5"),
         ("dropclass.lambda_.shape", "square", r"lambda_\.shape is one of 'linear', .*not 'square'"),
         ("dropclass.draw", "often", r"dropclass\.draw is one of 'uniform', .*not 'often'"),
@@ -366,7 +380,7 @@ def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
 def test_data_of_other_classes_is_not_scored(config, tmp_path):
     info = DatasetInfo("two", ("road", "car"), ((0, 0, 0), (9, 9, 9)), train_pixels=(7, 3))
     info = dataclasses.replace(info, window=(90, 4000))
-    rundir.claim(tmp_path, config, "data", info)
+    rundir.claim(tmp_path, config.to_dict(), "data", info)
     assert rundir.read_info(tmp_path) == info
     kept = json.loads((tmp_path / "data.json").read_text())
     del kept["window"]  # as an earlier version wrote it

@@ -13,7 +13,7 @@ from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.crops import CropRule
 from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment import build, check
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.config import load_config
 from dropclass_jax.losses import class_prior, class_weights, hard_examples, pixels, regions
@@ -148,8 +148,9 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     ],
 )
 def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, message):
+    settings = changed(config, {key: value})
     with pytest.raises(UserError, match=message):
-        build.build(changed(config, {key: value}), dataset)
+        (check.check(settings), build.build(settings, dataset))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,6 @@ def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, messag
         ("augment.cat_max_ratio", 0.0, "cat_max_ratio 0.0"),
         ("augment.scale_step", 0.0, "scale_range"),
         ("data.sampling.class_uniform", -1.0, "class_uniform -1.0"),
-        ("data.cache_gib", -1.0, "data.cache_gib is 0 or more, not -1.0"),
     ],
 )
 def test_batches_that_cannot_be_made_are_refused(config, dataset, key, value, message):

@@ -7,7 +7,9 @@ import types
 import numpy as np
 import pytest
 
+from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.evaluation import inference, loop
+from dropclass_jax.experiment import facts
 from dropclass_jax.experiment.config import load_config
 from dropclass_jax.reporting import table
 from dropclass_jax.runs import results
@@ -25,9 +27,9 @@ def config():
 @pytest.fixture
 def dataset():
     """As much of one as is written of it."""
-    info = types.SimpleNamespace(name="fake", classes=CLASSES, colors=((1, 2, 3),) * 4)
+    info = DatasetInfo("fake", CLASSES, ((1, 2, 3),) * 4, train_pixels=tuple(PIXELS.tolist()))
     return types.SimpleNamespace(
-        info=info, splits={"train": (), "val": (), "test": ()}, class_pixels={"train": PIXELS}
+        info=info, counted_info=info, splits={"train": (), "val": (), "test": ()}
     )
 
 
@@ -49,7 +51,7 @@ def evaluation(seed, ids=("a", "b"), heads=("plain", "drop"), samples=1):
 @pytest.fixture
 def write(tmp_path, config, dataset):
     def write(evaluations, step=12, **settings):
-        content = results.write(tmp_path, config, dataset, step, evaluations, **settings)
+        content = results.write(tmp_path, facts.of(config), dataset, step, evaluations, **settings)
         table.write_csv(tmp_path / "metrics.csv", content)
         return json.loads((tmp_path / "metrics.json").read_text())
 

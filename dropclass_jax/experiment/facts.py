@@ -1,0 +1,42 @@
+"""The few values of a config that those who use a finished run need."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+
+class Facts(NamedTuple):
+    """Plain values of a run's config.
+
+    Attributes:
+      model: the network's name; see ``dropclass_jax.models``.
+      dropclass: whether it has the DropClass path.
+      seed: of initialisation, data order and draws.
+      batch_size: training examples a step, over all devices.
+      crop: ``(height, width)`` of the training crops.
+      eval_batch_size: images a step in evaluation, over all devices.
+      eval_splits: the splits that are evaluated, the main one first.
+    """
+
+    model: str
+    dropclass: bool
+    seed: int
+    batch_size: int
+    crop: tuple[int, int]
+    eval_batch_size: int
+    eval_splits: tuple[str, ...]
+
+
+def of(config: ConfigDict) -> Facts:
+    """The facts of a config."""
+    return Facts(
+        model=config.model.name,
+        dropclass=bool(config.dropclass.enabled),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        crop=tuple(config.augment.crop),
+        eval_batch_size=config.eval.batch_size,
+        eval_splits=tuple(config.eval.splits),
+    )
