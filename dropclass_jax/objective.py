@@ -1,10 +1,11 @@
 """The three-term loss of DropClass at one moment of training.
 
-    L = lambda * CE(y, label) + (1 - lambda) * CE(y_drop, label without z) + alpha * suppression
+    L = lambda * CE(y, label) + (1 - lambda) * CE(y_drop, label without Z) + alpha * suppression
 
-(section 3.3 of the paper; lambda falls from 1 to 0 while training goes on, see ``schedules``.) A
-network with an auxiliary classifier adds its own, which the method leaves alone. CE is the
-cross-entropy or another loss of ``LOSSES`` in its place, the same one in every term.
+for the classes Z that are dropped, one in the paper (section 3.3; lambda falls from 1 to 0 while
+training goes on, see ``schedules``). A network with an auxiliary classifier adds its own, which the
+method leaves alone. CE is the cross-entropy or another loss of ``LOSSES`` in its place, the same
+one in every term.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from dropclass_jax.dropclass import at_positions, by_tile
 from dropclass_jax.losses import LOSSES, Loss, class_prior, pixels, regions
 from dropclass_jax.losses.pixels import Pair
 from dropclass_jax.losses.regions import RegionSums
@@ -23,25 +25,33 @@ from dropclass_jax.ops.labels import IGNORE_LABEL
 Terms = dict[str, Pair | RegionSums]
 
 
-# Each draws its own variation.
-_HEADS = ("logits", "logits_drop", "logits_auxiliary")
+# The outputs that are compared with labels, in this order: each draws its own variation.
+_CLASSIFIED = ("logits", "logits_drop", "logits_auxiliary")
 
 
 def mask_dropped(labels: jax.Array, keep: jax.Array, ignore_label: int = IGNORE_LABEL) -> jax.Array:
-    """Labels with the dropped class's pixels ignored.
+    """Labels with the pixels of dropped classes ignored, where they are dropped.
 
     Args:
       labels: ``[B, H, W]``, integer.
-      keep: ``[K]`` or ``[B, K]``.
+      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; see ``dropclass``.
       ignore_label: what dropped pixels become.
 
     Returns:
       ``[B, H, W]``, the labels' dtype.
     """
-    dropped = 1 - jnp.atleast_2d(keep)  # [1 or B, K]
-    # At most one class a row is dropped, so comparing with it beats a gather per pixel.
-    z = jnp.where(dropped.any(axis=-1), jnp.argmax(dropped, axis=-1), ignore_label)
-    return jnp.where(labels == z[:, None, None].astype(labels.dtype), ignore_label, labels)
+    dropped = by_tile(keep) == 0  # [1 or B, gh, gw, K]
+    masked = jnp.zeros(labels.shape, bool)
+    # As bits of one word for 32 classes, of which a pixel looks at its own class's: neither a
+    # gather for every pixel, nor anything of [B, H, W, K].
+    for first in range(0, dropped.shape[-1], 32):
+        of_word = dropped[..., first : first + 32]
+        bits = jnp.uint32(1) << jnp.arange(of_word.shape[-1], dtype=jnp.uint32)
+        words = jnp.sum(of_word * bits, axis=-1, keepdims=True, dtype=jnp.uint32)
+        word = at_positions(words, labels.shape[1:])[..., 0]  # [1 or B, H or 1, W or 1]
+        bit = labels.astype(jnp.uint32) - jnp.uint32(first)  # huge for a smaller label
+        masked |= (bit < 32) & ((word >> (bit & 31)) & 1 == 1)
+    return jnp.where(masked, ignore_label, labels)
 
 
 def loss_terms(
@@ -63,7 +73,7 @@ def loss_terms(
       outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``; with an
         auxiliary classifier ``logits_auxiliary``.
       labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
-      keep: ``[K]`` or ``[B, K]``; None for plain training.
+      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; None for plain training.
       loss: what stands in the place of CE.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
@@ -80,7 +90,7 @@ def loss_terms(
         if loss.offsets is not None:
             logits = logits + loss.offsets.astype(logits.dtype)
         if loss.variation is not None:
-            own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _HEADS.index(output))
+            own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _CLASSIFIED.index(output))
             logits = class_prior.vary(logits, own, *loss.variation)
         terms[name] = loss.of_pixels(
             logits, labels, class_weights=class_weights, ignore_label=ignore_label

@@ -71,8 +71,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             process_count=jax.process_count(),
         )
         batches_from()  # refuses what cannot work while there is no run yet
-        image_shape = (64, 64, 3)
-        variables = init_variables(built.model, jax.random.key(config.seed), image_shape)
+        variables = init_variables(built.model, jax.random.key(config.seed))
         if initial_weights is not None:
             variables, report = pretrained.load_state_dict(variables, initial_weights)
     processes.check_agreement({"data": dataset.fingerprint})
@@ -106,7 +105,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         _evaluate, config, dataset, pmap.pmap_eval(built.eval_step), workdir, progress
     )
 
-    evaluations, unchecked = None, None
+    evaluations, losses = None, guard.LossCheck(workdir)
     with held, preemption.stop_requests() as stop, checkpoints:
         while True:
             # After the step's checkpoint: a run that continues there evaluates there once more.
@@ -124,21 +123,17 @@ def train(config: ConfigDict, workdir: Path) -> int:
                 current, pmap.shard({name: batch[name] for name in ("image", "label")})
             )
             step += 1
-            # A step behind, so that the device has the next one to do while its loss is awaited.
-            if unchecked:
-                guard.check_finite(workdir, *unchecked)
-            unchecked = (step, scalars, batch)
+            losses.add(step, scalars, batch)
             every = (config.log_every, config.checkpoint.every_steps, config.eval.every_steps)
             log, save, evaluation = (step % n == 0 or step == config.total_steps for n in every)
             if log:
                 progress.train(step, {name: float(value) for name, value in scalars.items()})
             if save or evaluation:
-                unchecked = guard.check_finite(workdir, *unchecked)
+                losses.finish()
                 progress.pause_clock()
                 checkpoint.save(checkpoints, current)
 
-        if unchecked:
-            guard.check_finite(workdir, *unchecked)
+        losses.finish()
         checkpoint.save(checkpoints, current)
         checkpoint.finish(checkpoints)
     progress.close()

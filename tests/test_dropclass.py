@@ -176,7 +176,7 @@ def test_module_takes_any_head(features, kernel):
     )
     np.testing.assert_allclose(shared, position, atol=1e-6)
     assert np.isfinite(module("position").apply(variables, features, curved(kernel), keep)).all()
-    with pytest.raises(ValueError, match=r"importance is one of .*'position'.*not 'other'"):
+    with pytest.raises(ValueError, match=r"importance is .*'position'.*not 'other'"):
         module("other").apply(variables, features, linear(kernel), keep)
 
 

@@ -73,7 +73,9 @@ def run(request, importance):
     """``run(case, weighting, fraction)`` -> outputs, statistics after, terms, gradients."""
     dtype = request.param
     momentum = 1 - HEAD.meta["bn_momentum"]
-    model = Segmenter(Given(), as_given, K, importance=importance, layers=Layers(momentum=momentum))
+    model = Segmenter(
+        Given(), as_given, K, {"importance": importance}, layers=Layers(momentum=momentum)
+    )
 
     def loss(params, features, batch_stats, keep, class_weights, fraction):
         outputs, updated = model.apply(
@@ -189,7 +191,7 @@ def test_pieces(case):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_inference_drops_nothing(dtype, importance):
     with jax.enable_x64(dtype == "float64"):
-        model = Segmenter(Given(), as_given, K, importance=importance)
+        model = Segmenter(Given(), as_given, K, {"importance": importance})
         features = reference.nhwc(HEAD.arrays["A"]).astype(dtype)
         outputs = jax.device_get(model.apply(variables(dtype), features))
     reference.assert_close(

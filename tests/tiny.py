@@ -99,7 +99,7 @@ def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     config.update_from_flattened_dict({"augment.crop": (32, 48), **settings})
     rundir.claim(workdir, config.to_dict(), "data", info)
     network = create_network(config, info.num_classes)
-    variables = init_variables(network, jax.random.key(3), (64, 64, 3))
+    variables = init_variables(network, jax.random.key(3))
     with checkpoint.manager(workdir) as checkpoints:
         checkpoint.save(checkpoints, state.from_variables(variables, optax.sgd(0.1)))
         checkpoint.finish(checkpoints)

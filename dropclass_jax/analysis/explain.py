@@ -106,7 +106,7 @@ def explain_batch(
       by_answer: explain the pixels predicted to be the class, not those labelled so.
     """
     images = normalize(images, mean, std)
-    own_head = "logits_drop" if model.dropclass else "logits"
+    own_head = "logits_drop" if model.dropclass is not None else "logits"
 
     def network(push: Mapping[str, jax.Array]) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         outputs, activations = taps.apply(model, variables, images, places, push)

@@ -63,7 +63,7 @@ def measure_batch(
     def dropped(keep: jax.Array) -> jax.Array:
         return rest.apply(variables, features, keep)["logits_drop"]
 
-    paths = {"drop": dropped, "plain": faded} if model.dropclass else {"plain": faded}
+    paths = {"plain": faded} if model.dropclass is None else {"drop": dropped, "plain": faded}
     return (
         {
             head: dependence.confusions(logits_of, labels, model.num_classes, ignore_label)

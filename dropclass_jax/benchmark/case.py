@@ -21,12 +21,19 @@ from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.training import optimizers, state, step
+from dropclass_jax.training.recipe import Recipe
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # How a step handles the classes. The last two are what DropClass costs without its two vectors of
 # weights: the general path, which folds the K maps in one by one, and all K maps at once.
-VARIANTS = ("plain", "dropclass", "class by class", "K maps")
+_DROPCLASS = {
+    "plain": None,
+    "dropclass": {},
+    "class by class": {"importance": "position"},
+    "K maps": {"importance": "position"},
+}
+VARIANTS = tuple(_DROPCLASS)
 
 # ImageNet's, on the scale 0 to 1.
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -89,9 +96,8 @@ def network(case: Case, variant: str, **settings: Any) -> nn.Module:
     return models.create(
         case.model,
         case.classes,
-        dropclass=variant != "plain",
+        dropclass=_DROPCLASS[variant],
         dtype=DTYPES[case.dtype] if case.dtype != "float32" else None,
-        importance="shared" if variant in ("plain", "dropclass") else "position",
         **settings,
     )
 
@@ -112,14 +118,14 @@ def train_step(case: Case, variant: str, axis_name: str | None = None) -> Any:
     )
     return partial(
         step.train_step,
-        model=network(case, variant, axis_name=axis_name),
-        optimizer=_optimizer(),
+        recipe=Recipe(
+            network(case, variant, axis_name=axis_name), _optimizer(), axis_name=axis_name
+        ),
         learning_rate=_learning_rate(),
         seed=0,
         image_mean=jnp.asarray(IMAGE_MEAN),
         image_std=jnp.asarray(IMAGE_STD),
         dropclass=None if variant == "plain" else (coefficients, step.Draw(jnp.ones(case.classes))),
-        axis_name=axis_name,
     )
 
 
@@ -132,7 +138,7 @@ def new_state(case: Case, variant: str) -> state.TrainState:
 @functools.cache
 def _initial_state(case: Case, dropclass: bool) -> state.TrainState:
     model = network(case, "dropclass" if dropclass else "plain")
-    variables = init_variables(model, jax.random.key(0), (64, 64, 3))
+    variables = init_variables(model, jax.random.key(0))
     fresh = state.from_variables(variables, _optimizer())
     return fresh.replace(step=jnp.int32(_TOTAL_STEPS // 2))
 

@@ -12,7 +12,7 @@ from dropclass_jax import dropclass
 
 
 def average_features(
-    features: jax.Array, head: dropclass.Head, keep: jax.Array, *, stop_gradient: bool = False
+    features: jax.Array, head: dropclass.Classifier, keep: jax.Array, *, stop_gradient: bool = False
 ) -> jax.Array:
     """``dropclass.average_features`` with ``[K, B, h, w, C]`` in memory.
 

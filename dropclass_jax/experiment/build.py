@@ -24,6 +24,8 @@ from dropclass_jax.experiment.network import create_network, normalized
 from dropclass_jax.losses import class_prior, class_weights
 from dropclass_jax.ops import axis
 from dropclass_jax.training import guard, optimizers, step
+from dropclass_jax.training.draw import Draw, grid
+from dropclass_jax.training.recipe import Recipe
 
 
 class Experiment(NamedTuple):
@@ -68,17 +70,20 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     images = {"image_mean": jnp.asarray(info.mean), "image_std": jnp.asarray(info.std)}
     train_step = partial(
         step.train_step,
-        model=network,
-        optimizer=optimizer,
+        recipe=Recipe(
+            model=network,
+            optimizer=optimizer,
+            loss=_loss(config, dataset),
+            auxiliary=config.loss.auxiliary,
+            class_weights=_class_weights(config, dataset),
+            ignore_label=dataset.info.ignore_label,
+            accumulate_steps=config.accumulate_steps,
+            ema_decay=config.optim.ema,
+            axis_name=axis.AXIS,
+        ),
         learning_rate=learning_rate,
         seed=config.seed,
-        dropclass=_dropclass(config, dataset) if config.dropclass.enabled else None,
-        loss=_loss(config, dataset),
-        auxiliary=config.loss.auxiliary,
-        class_weights=_class_weights(config, dataset),
-        accumulate_steps=config.accumulate_steps,
-        ema_decay=config.optim.ema,
-        axis_name=axis.AXIS,
+        dropclass=_dropclass(config, dataset, network) if config.dropclass.enabled else None,
         **images,
     )
     if config.on_nonfinite == "skip":
@@ -86,7 +91,9 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     return Experiment(network, optimizer, train_step, bind(network, info))
 
 
-def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coefficients, step.Draw]:
+def _dropclass(
+    config: ConfigDict, dataset: data.Dataset, network: nn.Module
+) -> tuple[step.Coefficients, Draw]:
     settings = config.dropclass
     steps_per_epoch = None
     if settings.per_epoch:
@@ -104,12 +111,36 @@ def _dropclass(config: ConfigDict, dataset: data.Dataset) -> tuple[step.Coeffici
     }
     if settings.draw not in odds:
         raise UserError(f"config.dropclass.draw is {one_of(odds)}, not {settings.draw!r}")
-    draw = step.Draw(
+    if settings.count >= len(pixels):
+        raise UserError(
+            f"config.dropclass.count is below {len(pixels)}, the number of classes of "
+            f"{dataset.info.name}, so that one is kept; not {settings.count}"
+        )
+    if settings.draw_per == "tile":
+        _check_tile(settings.tile, tuple(config.augment.crop), network)
+    draw = Draw(
         jnp.asarray(odds[settings.draw] / odds[settings.draw].sum(), jnp.float32),
-        per_example=settings.draw_per_example,
+        per=settings.draw_per,
+        tile=settings.tile,
+        count=settings.count,
         present_only=settings.draw_present_only,
+        stratify=settings.stratify,
     )
     return coefficients, draw
+
+
+def _check_tile(tile: int, crop: tuple[int, int], network: nn.Module) -> None:
+    """Refuse tiles that some of hold no position of the features."""
+    images = jax.ShapeDtypeStruct((1, *crop, 3), jnp.float32)
+    outputs, _ = jax.eval_shape(network.init_with_output, jax.random.key(0), images)
+    positions = outputs["features"].shape[1:3]
+    if any(tiles > length for tiles, length in zip(grid(crop, tile), positions, strict=True)):
+        stride = max(-(-pixels // length) for pixels, length in zip(crop, positions, strict=True))
+        raise UserError(
+            f"config.dropclass.tile of {tile} pixels is finer than the features, which have "
+            f"{positions[0]}x{positions[1]} positions of a crop of {crop[0]}x{crop[1]}; "
+            f"take {stride} or more"
+        )
 
 
 def _loss(config: ConfigDict, dataset: data.Dataset) -> losses.Loss:

@@ -15,7 +15,7 @@ from dropclass_jax.errors import UserError, one_of
 from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import patterns
 from dropclass_jax.models.variables import init_shapes
-from dropclass_jax.training import guard
+from dropclass_jax.training import draw, guard
 
 REMAT = ("none", "blocks")
 
@@ -116,6 +116,9 @@ RULES = (
     Rule("dropclass.p.end", *_SHARE),
     Rule("dropclass.p.begin", *_SHARE),
     Rule("dropclass.p.shape", *_RAMP_SHAPE),
+    Rule("dropclass.draw_per", one_of(draw.DRAWN_PER), _among(draw.DRAWN_PER)),
+    Rule("dropclass.tile", *_COUNT),
+    Rule("dropclass.count", *_COUNT),
     Rule("loss.name", one_of(losses.LOSSES), _among(losses.LOSSES)),
     Rule("loss.ohem.threshold", "above 0, up to 1", _above(0, 1)),
     Rule("loss.ohem.min_kept", *_SHARE),
@@ -155,6 +158,13 @@ def check(config: ConfigDict) -> None:
         raise UserError(
             f"config.optim.warmup_steps is up to config.total_steps, {config.total_steps}, not "
             f"{config.optim.warmup_steps}"
+        )
+    settings = config.dropclass
+    per, alike = settings.draw_per, not settings.draw_present_only
+    if settings.stratify and not (per == "tile" or (per == "example" and alike)):
+        raise UserError(
+            "config.dropclass.stratify is for draw_per='tile', or draw_per='example' without "
+            "draw_present_only (the examples of a step then hold different classes)"
         )
     create_network(config, num_classes=2)  # has errors of its own
     head, _ = models.names()[config.model.name]

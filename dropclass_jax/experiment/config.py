@@ -48,8 +48,17 @@ def from_values(values: Mapping[str, Any]) -> ConfigDict:
     Sections for what a user names (``data.options``) are empty in the defaults, and stay.
     """
     config = ConfigDict(_tuples(values))
+    _translate(config)
     _fill(config, defaults.get_config())
     return config
+
+
+def _translate(config: ConfigDict) -> None:
+    """Give keys of older runs their names of today."""
+    settings = config.get("dropclass", {})
+    if "draw_per_example" in settings:
+        settings.draw_per = "example" if settings.draw_per_example else "batch"
+        del settings.draw_per_example
 
 
 def _tuples(value: Any) -> Any:

@@ -56,8 +56,12 @@ def get_config() -> ConfigDict:
                 "p": {"shape": "linear", "start": 0.0, "end": 1.0, "begin": 0.0},
                 "per_epoch": False,  # round the coefficients down to epochs, as the reference
                 "draw": "uniform",  # 'uniform' or 'inverse_frequency'
-                "draw_per_example": False,  # else one class for the whole batch
+                "draw_per": "batch",  # a draw for each 'batch', 'example' or 'tile'
+                "tile": 32,  # pixels a side; no finer than the features
+                "count": 1,  # classes drawn at once, each dropped with probability p
                 "draw_present_only": False,  # only classes that the batch (or example) holds
+                # The tiles of an image, or the examples of a step, share the classes evenly.
+                "stratify": False,
                 # 'shared' (1x1 head), 'position' (any head) or 'uniform' (no class has its own)
                 "importance": "shared",
                 "stop_importance_gradient": False,

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from dropclass_jax import models
+from dropclass_jax import dropclass, models
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError, one_of
 from dropclass_jax.ops import axis
@@ -30,7 +30,7 @@ def create_network(config: ConfigDict, num_classes: int, *, remat: bool | None =
     return models.create(
         config.model.name,
         num_classes,
-        dropclass=config.dropclass.enabled,
+        dropclass=_dropclass_settings(config),
         output_stride=config.model.output_stride,
         auxiliary=config.model.auxiliary,
         head=_head_options(config),
@@ -40,10 +40,6 @@ def create_network(config: ConfigDict, num_classes: int, *, remat: bool | None =
         freeze_bn=config.model.freeze_bn,
         remat=config.model.remat == "blocks" if remat is None else remat,
         axis_name=axis.AXIS,
-        importance=config.dropclass.importance,
-        stop_importance_gradient=config.dropclass.stop_importance_gradient,
-        refine=config.dropclass.refine,
-        refine_init=config.dropclass.refine_init,
     )
 
 
@@ -51,6 +47,12 @@ def normalized(config: ConfigDict, info: DatasetInfo) -> DatasetInfo:
     """A data set's facts with the mean and deviation that the config's network wants, if any."""
     wanted = models.normalization(config.model.name)
     return info if wanted is None else dataclasses.replace(info, **wanted._asdict())
+
+
+def _dropclass_settings(config: ConfigDict) -> dict[str, Any] | None:
+    """What the section ``dropclass`` says of the network; None for plain training."""
+    settings = config.dropclass
+    return {name: settings[name] for name in dropclass.SETTINGS} if settings.enabled else None
 
 
 def _head_options(config: ConfigDict) -> dict[str, Any]:

@@ -49,7 +49,7 @@ LOSSES = {
     "cross_entropy": Loss(),
     "ohem": Loss(hard_examples.ohem, weighs_labels_alone=False),
     "focal": Loss(hard_examples.focal),
-    # The cross-entropy and ...
+    # Beside the cross-entropy:
     "dice": Loss(of_regions=regions.dice, weighs_labels_alone=False),
     "lovasz": Loss(of_regions=regions.lovasz, weighs_labels_alone=False),
 }

@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from dropclass_jax.dropclass import at_positions, by_tile
 from dropclass_jax.losses.upsampled import PixelLoss, sum_over_pixels
 from dropclass_jax.ops.labels import IGNORE_LABEL
 
@@ -125,20 +126,22 @@ def pixel_weights(
 
 
 def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:
-    """How much of the dropped class the network still sees where it was dropped.
+    """How much of the dropped classes the network still sees where they were dropped.
 
-    The mean probability of the dropped class over *all* positions, ignored ones and batches
-    without the class included, at the logits' own resolution (section 3.3; the paper is silent on
-    the resolution, the authors' code takes the logits').
+    The mean probability of the set of dropped classes over *all* positions, ignored ones and
+    batches without the classes included, at the logits' own resolution (section 3.3; the paper is
+    silent on the resolution, the authors' code takes the logits').
 
     Args:
       logits_drop: ``[B, h, w, K]``.
-      keep: ``[K]`` or ``[B, K]``; where nothing is dropped the sum is 0.
+      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``, see ``dropclass``; a position where nothing
+        is dropped adds 0.
 
     Returns:
-      ``(sum of the dropped class's probability, number of positions)``.
+      ``(sum of the dropped classes' probabilities, number of positions)``.
     """
     wide = jnp.promote_types(logits_drop.dtype, jnp.float32)
-    dropped = (1 - jnp.atleast_2d(keep)).astype(wide)[:, None, None, :]  # [1 or B, 1, 1, K]
+    dropped = (1 - by_tile(keep)).astype(wide)
+    dropped = at_positions(dropped, logits_drop.shape[1:3])  # [1 or B, h or 1, w or 1, K]
     probability = jnp.sum(jax.nn.softmax(logits_drop.astype(wide)) * dropped, axis=-1)
     return jnp.sum(probability), jnp.asarray(probability.size, wide)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+from flax.core import FrozenDict
 
-from dropclass_jax.dropclass import IMPORTANCES, REFINE_INITS, REFINES
+from dropclass_jax.dropclass import check_settings
 from dropclass_jax.errors import UserError, nearest
 from dropclass_jax.models import efficientnet_lite, heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
@@ -142,7 +143,7 @@ def create(
     name: str,
     num_classes: int,
     *,
-    dropclass: bool = True,
+    dropclass: Mapping[str, Any] | None = FrozenDict(),
     output_stride: int = 0,
     auxiliary: bool = False,
     head: Any = None,
@@ -152,10 +153,6 @@ def create(
     freeze_bn: tuple[str, ...] = (),
     remat: bool = False,
     axis_name: str | None = None,
-    importance: str = "shared",
-    stop_importance_gradient: bool = False,
-    refine: str = "block",
-    refine_init: str = "default",
 ) -> Segmenter:
     """A segmentation network.
 
@@ -163,7 +160,8 @@ def create(
       name: one of ``names()``, as ``hrnet_w48``, ``deeplab_v3_resnet50`` or
         ``lr_aspp_mobilenet_v3_large``.
       num_classes: K, 2 or more.
-      dropclass: with the DropClass path; without it the network is the plain baseline.
+      dropclass: keyword arguments of ``dropclass.DropClass``, as ``{"importance": "position"}``;
+        None for the plain baseline, which has no DropClass path.
       output_stride: the largest stride of the backbone: 8, 16 or 32 where it can dilate; 0 for
         the usual one.
       auxiliary: with a second classifier in the middle of the backbone, for a loss in training.
@@ -176,7 +174,6 @@ def create(
         ``("backbone",)``; see ``layers.BatchNorm``.
       remat: compute the backbone's blocks again in the backward pass instead of keeping them.
       axis_name: the axis of the devices, for synchronised batch norm.
-      importance, stop_importance_gradient, refine, refine_init: of ``dropclass.DropClass``.
 
     Returns:
       A linen module: ``module.apply(variables, images, keep=None, train=False)`` returns a dict;
@@ -195,13 +192,10 @@ def create(
         )
     if init not in INITIALIZERS:
         raise UserError(f"model.init is one of {', '.join(INITIALIZERS)}, not {init!r}")
-    for key, value, allowed in (
-        ("importance", importance, IMPORTANCES),
-        ("refine", refine, REFINES),
-        ("refine_init", refine_init, REFINE_INITS),
-    ):
-        if value not in allowed:
-            raise UserError(f"dropclass.{key} is {' or '.join(map(repr, allowed))}, not {value!r}")
+    try:
+        check_settings(dropclass or {})
+    except ValueError as error:
+        raise UserError(f"dropclass.{error}") from None
     if num_classes < 2:
         raise UserError(f"a segmentation needs 2 classes or more, not {num_classes}")
     settings = Layers(
@@ -216,11 +210,7 @@ def create(
         backbone=backbone.create(layers=settings, output_stride=output_stride),
         head=HEADS[head_name](layers=settings, **(head or {})),
         num_classes=num_classes,
-        dropclass=dropclass,
+        dropclass=None if dropclass is None else FrozenDict(dropclass),
         auxiliary=backbone.auxiliary if auxiliary else None,
-        importance=importance,
-        stop_importance_gradient=stop_importance_gradient,
-        refine=refine,
-        refine_init=refine_init,
         layers=settings,
     )

@@ -67,13 +67,13 @@ class Size(NamedTuple):
 def size(name: str, num_classes: int, auxiliary: bool) -> Size:
     """The size of one network, by tracing it."""
     counts = []
-    for dropclass in (False, True):
+    for dropclass in (None, {}):
         model = models.create(name, num_classes, auxiliary=auxiliary, dropclass=dropclass)
         shapes = init_shapes(model)
         counts.append(sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"])))
 
     # The auxiliary head is for training: what predicts does without.
-    model = models.create(name, num_classes, dropclass=False)
+    model = models.create(name, num_classes, dropclass=None)
     shapes = init_shapes(model)
     image = jax.ShapeDtypeStruct((1, *IMAGE, 3), jnp.float32)
     predict = jax.jit(lambda variables, image: model.apply(variables, image)["logits"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from dropclass_jax.dropclass import DropClass, keep_all
 from dropclass_jax.models.batch_norm import MOMENTS
@@ -19,7 +20,7 @@ from dropclass_jax.models.layers import Layers
 # share), and the rest is computed again.
 _Refine = nn.remat(
     DropClass,
-    static_argnums=(2, 4),  # the head and whether to train
+    static_argnums=(2, 4),  # the classifier and whether to train
     policy=jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_saveable,
         jax.checkpoint_policies.save_only_these_names(MOMENTS),
@@ -34,22 +35,17 @@ class Segmenter(nn.Module):
       backbone: images ``[B, H, W, 3]`` -> maps from fine to deep, called with ``(images, train)``.
       head: maps -> features ``[B, h, w, C]``, called with ``(maps, train)``.
       num_classes: K.
-      dropclass: also classify the features without the dropped class (METHOD: section 3.2 of the
-        paper). Off, the network is the plain one, its parameters included.
+      dropclass: keyword arguments of ``dropclass.DropClass``: the features are classified a second
+        time, without the dropped classes. None is the plain network, its parameters included.
       auxiliary: the map that a second classifier reads; None for none.
-      importance, stop_importance_gradient, refine, refine_init: of ``dropclass.DropClass``.
       layers: makes the classifier and the refine block.
     """
 
     backbone: nn.Module
     head: Callable[[Any, bool], jax.Array]
     num_classes: int
-    dropclass: bool = True
+    dropclass: Mapping[str, Any] | None = FrozenDict()
     auxiliary: int | None = None
-    importance: str = "shared"
-    stop_importance_gradient: bool = False
-    refine: str = "block"
-    refine_init: str = "default"
     layers: Layers = Layers()
 
     @nn.compact
@@ -60,7 +56,8 @@ class Segmenter(nn.Module):
 
         Args:
           images: float ``[B, H, W, 3]``, normalised.
-          keep: ``[K]`` or ``[B, K]``, 0 for the dropped class; None drops nothing.
+          keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``, 0 for a dropped class, see
+            ``dropclass_jax.dropclass``; None drops nothing.
           train: normalise by the batch and update ``batch_stats``; a head that drops out needs a
             ``dropout`` key.
 
@@ -73,21 +70,18 @@ class Segmenter(nn.Module):
         features = self.head(maps, train)
         classifier = self.layers.conv(self.num_classes, 1, use_bias=True, name="classifier")
         outputs = {"features": features, "logits": classifier(features)}
-        if self.dropclass:
-            # Outside of its module the head is a pure function, which jax.grad can transform.
-            head, head_variables = classifier.unbind()
+        if self.dropclass is not None:
+            # Outside of its module the classifier is a pure function, which jax.grad can transform.
+            unbound, classifier_variables = classifier.unbind()
             refine = (_Refine if train else DropClass)(
                 self.layers.conv,
                 self.layers.norm,
-                importance=self.importance,
-                stop_gradient=self.stop_importance_gradient,
-                refine=self.refine,
-                refine_init=self.refine_init,
+                **self.dropclass,
                 name="refine",
             )
             features_drop = refine(
                 features,
-                lambda x: head.apply(head_variables, x),
+                lambda x: unbound.apply(classifier_variables, x),
                 keep_all(self.num_classes) if keep is None else keep,
                 train,
             )

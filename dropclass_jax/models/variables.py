@@ -8,23 +8,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+# Parameters do not depend on the size of the image.
+_IMAGE = (1, 64, 64, 3)
 
-def init_variables(
-    model: nn.Module, key: jax.Array, image_shape: tuple[int, int, int]
-) -> dict[str, Any]:
+
+def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
     """Fresh parameters and statistics.
 
     Args:
       model: a model of ``dropclass_jax.models``.
       key: the PRNG key of the parameters.
-      image_shape: ``(H, W, 3)``; parameters do not depend on H and W, so small ones do.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}``, float32.
     """
 
     def init(key: jax.Array) -> dict[str, Any]:
-        return model.init(key, jnp.zeros((1, *image_shape), jnp.float32))
+        return model.init(key, jnp.zeros(_IMAGE, jnp.float32))
 
     # It runs once: hundreds of random draws are not worth optimising, which takes half a minute.
     once = {"xla_backend_optimization_level": 0}
@@ -33,4 +33,4 @@ def init_variables(
 
 def init_shapes(model: nn.Module) -> dict[str, Any]:
     """What ``init_variables`` gives, as ``jax.ShapeDtypeStruct``: nothing is drawn or compiled."""
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(_IMAGE))

@@ -44,6 +44,31 @@ def skip_nonfinite(train_step: Step) -> Step:
     return step
 
 
+class LossCheck:
+    """``check_finite`` of every step, one step late.
+
+    So that the device has the next step to do while the loss of this one is awaited.
+
+    Args:
+      workdir: the run's folder.
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self._workdir = workdir
+        self._unchecked: tuple[Any, ...] | None = None
+
+    def add(self, step: int, scalars: Mapping[str, Any], batch: Mapping[str, np.ndarray]) -> None:
+        """A step was begun: check the one before it; arguments as of ``check_finite``."""
+        self.finish()
+        self._unchecked = (step, scalars, batch)
+
+    def finish(self) -> None:
+        """Check the last step that was added."""
+        if self._unchecked:
+            check_finite(self._workdir, *self._unchecked)
+        self._unchecked = None
+
+
 def check_finite(
     workdir: Path,
     step: int,

@@ -165,7 +165,7 @@ class TwoMaps(nn.Module):
 
 def test_gradients_reach_a_map_through_the_rest_of_the_backbone():
     """The head reads the last map alone: what the first one is good for goes through the second."""
-    model = Segmenter(TwoMaps(), lambda maps, train: maps[-1], K, dropclass=False)
+    model = Segmenter(TwoMaps(), lambda maps, train: maps[-1], K, dropclass=None)
     x = jnp.asarray(images((16, 24)), jnp.float64) / 255
     variables = network(model, (16, 24))
     places = find(model, variables, x)

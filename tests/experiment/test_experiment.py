@@ -98,17 +98,17 @@ def test_class_weights_by_rule_and_by_file_agree(config, dataset, rule, tmp_path
     for value in (rule, str(path)):
         settings = changed(config, {"loss.class_weights": value})
         built = build.build(settings, dataset)
-        got = built.train_step.keywords["class_weights"]
+        got = built.train_step.keywords["recipe"].class_weights
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_no_class_weights(config, dataset):
-    assert build.build(config, dataset).train_step.keywords["class_weights"] is None
+    assert build.build(config, dataset).train_step.keywords["recipe"].class_weights is None
 
 
 def test_the_loss_and_what_it_takes_arrive(config, dataset):
     def built(values):
-        return build.build(changed(config, values), dataset).train_step.keywords["loss"]
+        return build.build(changed(config, values), dataset).train_step.keywords["recipe"].loss
 
     assert built({}) == losses.LOSSES["cross_entropy"]
     ohem = built({"loss.name": "ohem", "loss.ohem.threshold": 0.9, "loss.logit_adjustment": 2.0})

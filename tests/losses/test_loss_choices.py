@@ -13,6 +13,7 @@ from dropclass_jax import losses, objective
 from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state, step
+from dropclass_jax.training.recipe import Recipe
 
 K, B, H, W = 4, 16, 8, 12
 WEIGHTS = np.array([1.0, 2.0, 0.5, 3.0])
@@ -83,8 +84,8 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
         def update(current, part):
             return step.update(
                 current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
-                model=model, optimizer=optimizer, variation_key=key, accumulate_steps=2,
-                axis_name=axis.AXIS, **settings,
+                Recipe(model, optimizer, accumulate_steps=2, axis_name=axis.AXIS, **settings),
+                variation_key=key,
             )  # fmt: skip
 
         start = state.from_variables(variables, optimizer)

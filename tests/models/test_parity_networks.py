@@ -61,7 +61,7 @@ SEGMENTERS = {
 def load(fixture, name, dtype, **options):
     """``(reference, model, variables, report)``; what the file lacks is left as a shape."""
     ref = reference.load(f"{fixture}_eval")
-    model = models.create(name, 21, dropclass=False, **options)
+    model = models.create(name, 21, dropclass=None, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     variables, report = pretrained.load_state_dict(shapes, reference.weights(ref, dtype))
     return ref, model, variables, report

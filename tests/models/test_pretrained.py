@@ -137,7 +137,7 @@ def test_our_own_leaves_come_back(variables, state_dict):
     _, report = pretrained.load_state_dict(variables, plain)
     assert {path.split("/")[1] for path in report.missing} == {"refine"}
     # And back.
-    shapes = shapes_of(NAME, dropclass=False)
+    shapes = shapes_of(NAME, dropclass=None)
     _, report = pretrained.load_state_dict(shapes, own)
     assert {key.split("/")[1] for key in report.unused} == {"refine"}
 

@@ -116,7 +116,7 @@ def test_convert_and_load_again(tmp_path):
     )  # fmt: skip
     assert done.stdout == f"{source} -> {target}: {len(theirs)} tensors from torchvision's names\n"
 
-    model = models.create("mobilenet_v3_large", 21, auxiliary=True, dropclass=False)
+    model = models.create("mobilenet_v3_large", 21, auxiliary=True, dropclass=None)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     expected, _ = pretrained.load_state_dict(shapes, theirs)
     loaded, report = pretrained.load_state_dict(shapes, weight_files.read(target))

@@ -14,6 +14,7 @@ from dropclass_jax import models, schedules
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.torch_names import torch_keys
 from dropclass_jax.training import optimizers, state, step
+from dropclass_jax.training.recipe import Recipe
 
 # (losses of each step, eval logits, norms of the state), as the fixtures' README recommends.
 TOLERANCE = {
@@ -52,9 +53,9 @@ def trajectory(request):
         def update(current, images, labels, keep, epoch):
             return step.update(
                 current, images, labels, keep, lambda_(epoch), meta["alpha"],
-                model=model,
-                optimizer=optimizer,
-                class_weights=run.arrays["class_weights"].astype(dtype),
+                Recipe(
+                    model, optimizer, class_weights=run.arrays["class_weights"].astype(dtype)
+                ),
             )  # fmt: skip
 
         current, first, losses = before, None, []

@@ -17,6 +17,7 @@ from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import optimizers, state, step
+from dropclass_jax.training.recipe import Recipe
 
 K, B, H, W = 5, 8, 16, 24
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
@@ -50,16 +51,20 @@ KEEP = {
 
 def one_update(model, keep, optimizer=None, **settings):
     """``(state, images, labels) -> (state, scalars)``, in the middle of training."""
-    return partial(
-        step.update,
-        keep=None if keep is None else jnp.asarray(keep),
-        lambda_=0.4,
-        alpha=10.0,
-        model=model,
-        optimizer=optimizer or optax.sgd(0.1, momentum=0.9),
-        class_weights=jnp.asarray(WEIGHTS),
-        **settings,
-    )
+
+    def update(current, images, labels, dropout_key=None, **settings):
+        recipe = Recipe(
+            model,
+            optimizer or optax.sgd(0.1, momentum=0.9),
+            class_weights=jnp.asarray(WEIGHTS),
+            **settings,
+        )
+        mask = None if keep is None else jnp.asarray(keep)
+        return step.update(
+            current, images, labels, mask, 0.4, 10.0, recipe, dropout_key=dropout_key
+        )
+
+    return partial(update, **settings)
 
 
 def start(model, optimizer=None, **settings):
@@ -84,7 +89,7 @@ class TestAccumulation:
     @pytest.mark.parametrize("keep", KEEP)
     def test_parts_add_up_to_the_whole(self, tiny, batch, keep):
         """4 x 2 equals 1 x 8 without batch norm: loss terms, parameters, momentum."""
-        model = tiny(K, layers=FROZEN, dropclass=keep != "plain", auxiliary=0)
+        model = tiny(K, layers=FROZEN, dropclass=None if keep == "plain" else {}, auxiliary=0)
         with jax.enable_x64(True):
             key, other = jax.random.key(5), jax.random.key(6)
             update = one_update(model, KEEP[keep])
@@ -227,7 +232,8 @@ def test_the_drop_path_keeps_two_maps(tiny):
     images, labels = jnp.zeros((2, 8 * H, 8 * W, 3)), jnp.zeros((2, 8 * H, 8 * W), jnp.uint8)
 
     def kept(dropclass):
-        model, keep = tiny(K, dropclass=dropclass), jnp.ones(K) if dropclass else None
+        model = tiny(K, dropclass={} if dropclass else None)
+        keep = jnp.ones(K) if dropclass else None
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
 
         def backward(params, batch_stats):

@@ -14,6 +14,7 @@ from dropclass_jax.evaluation.step import eval_step
 from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state, step
+from dropclass_jax.training.recipe import Recipe
 
 K, B, H, W = 5, 8, 16, 24
 ALPHA = 10.0
@@ -40,13 +41,10 @@ def bound_step(model, draw, axis_name, class_weights=None):
     optimizer = optax.sgd(0.1, momentum=0.9)
     bound = partial(
         step.train_step,
-        model=model,
-        optimizer=optimizer,
+        recipe=Recipe(model, optimizer, class_weights=class_weights, axis_name=axis_name),
         learning_rate=optax.constant_schedule(0.1),
         seed=3,
         dropclass=(COEFFICIENTS, draw),
-        class_weights=class_weights,
-        axis_name=axis_name,
         **IMAGES,
     )
     return bound, optimizer
@@ -54,9 +52,9 @@ def bound_step(model, draw, axis_name, class_weights=None):
 
 DRAWS = {
     "batch": step.Draw(jnp.ones(K)),
-    "example": step.Draw(jnp.ones(K), per_example=True),
+    "example": step.Draw(jnp.ones(K), per="example"),
     "present": step.Draw(jnp.ones(K), present_only=True),
-    "present in example": step.Draw(jnp.ones(K), per_example=True, present_only=True),
+    "present in example": step.Draw(jnp.ones(K), per="example", present_only=True),
 }
 
 
@@ -169,14 +167,13 @@ def test_coefficients_follow_the_step(tiny, batch):
 def test_plain_training_is_the_same_path_without_the_method(tiny, batch):
     plain = partial(
         step.train_step,
-        model=tiny(K, dropclass=False),
-        optimizer=optax.sgd(0.1),
+        recipe=Recipe(tiny(K, dropclass=None), optax.sgd(0.1)),
         learning_rate=optax.constant_schedule(0.1),
         seed=0,
         dropclass=None,
         **IMAGES,
     )
-    variables = tiny(K, dropclass=False).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
+    variables = tiny(K, dropclass=None).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     assert "refine" not in variables["params"]
     after, scalars = jax.jit(plain)(state.from_variables(variables, optax.sgd(0.1)), batch)
     assert scalars.keys() == {"loss", "loss_plain", "lr"}
