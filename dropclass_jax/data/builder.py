@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from dropclass_jax.data import codec
+from dropclass_jax.data import codec, files
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data.source import PreparedSource
 from dropclass_jax.errors import UserError
@@ -41,11 +41,13 @@ class Example(NamedTuple):
       id: unique within the split.
       image: the bytes of a PNG or JPEG file.
       label: uint8 [H, W], 0..K-1 or the ignore label.
+      is_turned: whether the image file has an EXIF orientation, which is not applied.
     """
 
     id: str
     image: bytes
     label: np.ndarray
+    is_turned: bool = False
 
 
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -140,7 +142,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             shapes.append(example.label.shape)
             image_pixels.append(pixels.astype(np.int32))
             encoded = codec.encode_label(example.label)
-            yield index, {"image": example.image, "label": encoded, "id": example.id}
+            yield index, {"image": example.image, "label": encoded, "id": files.shown(example.id)}
         self.info.metadata[split] = {
             "class_pixels": class_pixels.tolist(),
             "shapes": shapes,

@@ -17,11 +17,18 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from dropclass_jax.data import codec, files, images, masks, transforms
+from dropclass_jax.data import codec, files, headers, images, masks, transforms
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import CAMVID
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
+from dropclass_jax.data.pairs import (
+    Listing,
+    Pair,
+    PairBuilder,
+    count_notes,
+    overlap_notes,
+    source_folder,
+)
 from dropclass_jax.errors import UserError
 
 OFFICIAL = {"train": 367, "val": 101, "test": 233}
@@ -43,7 +50,7 @@ def read_list(source_dir: Path, split: str) -> Listing:
     """
     path = source_dir / f"{split}.txt"
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: it lists 'image label' pairs, one a line") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -149,11 +156,16 @@ class CamVid(PairBuilder, skip_registration=True):
             listings,
             {"resolution": str(self._resolution)},
             skip_bad=skip_bad,
-            notes=count_notes(self.name, listings, OFFICIAL) + _unlisted(source_dir, listings),
+            notes=[
+                *count_notes(self.name, listings, OFFICIAL),
+                *overlap_notes(listings),
+                *_unlisted(source_dir, listings),
+            ],
         )
 
     def read(self, pair: Pair) -> Example:
         encoded, image = images.read_8bit(pair.image)
+        is_turned = headers.is_turned(encoded)
         stored = masks.read_index(pair.label)
         label = masks.translate(
             stored, TABLE, pair.label, f"0..{VOID}, or {CAMVID.ignore_label} to ignore a pixel"
@@ -162,4 +174,4 @@ class CamVid(PairBuilder, skip_registration=True):
         if self._resolution != 1:
             image, label = resample(image, label, self._resolution)
             encoded = codec.encode_photo(image)
-        return Example(pair.id, encoded, label)
+        return Example(pair.id, encoded, label, is_turned)

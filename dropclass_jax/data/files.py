@@ -9,12 +9,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from dropclass_jax.errors import UserError
+
+MAX_BYTES = 2**31  # of one file; what OpenCV takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,25 @@ class File:
         return zlib.crc32(self.read()) if self.crc is None else self.crc
 
 
+def shown(name: str) -> str:
+    r"""A name that can be printed and stored: bytes that are not UTF-8 become escapes, as \xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def key(name: str) -> str:
+    """A name to compare by: as ``shown``, in NFC (macOS stores accents as separate characters)."""
+    return unicodedata.normalize("NFC", shown(name))
+
+
+def check_size(where: str, size: int) -> None:
+    """Refuse a file that is not to be read into memory."""
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{where} has {size / 2**30:.1f} GiB: an image or mask may have {MAX_BYTES >> 30} GiB; "
+            "cut it into tiles"
+        )
+
+
 def missing(complaint: str) -> File:
     """Stands where a file should be: reading it is a ``UserError`` with this complaint."""
 
@@ -52,14 +74,16 @@ def missing(complaint: str) -> File:
 def on_disk(path: Path) -> File:
     """A file of the file system."""
 
+    stat, where = path.stat(), shown(str(path))
+
     def read() -> bytes:
+        check_size(where, stat.st_size)
         try:
             return path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}") from error
+            raise UserError(f"{where} cannot be read: {error.strerror}") from error
 
-    stat = path.stat()
-    return File(str(path), stat.st_size, read, changed=stat.st_ctime_ns)
+    return File(where, stat.st_size, read, changed=stat.st_ctime_ns)
 
 
 def folder(root: Path, inside: str = "") -> dict[str, File]:
@@ -96,8 +120,13 @@ def zip_archive(path: Path) -> dict[str, File]:
         where = f"{path}/{info.filename}"
 
         def read() -> bytes:
+            check_size(where, info.file_size)
             try:
                 return archive.read(info)
+            except (RuntimeError, NotImplementedError) as error:
+                raise UserError(
+                    f"{where} is encrypted, or compressed in an unknown way: unpack the archive"
+                ) from error
             except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
                 raise UserError(f"{where} is damaged: download the archive again") from error
 
@@ -127,9 +156,10 @@ def tar_archive(path: Path) -> dict[str, File]:
     changed = os.fstat(descriptor).st_ctime_ns
 
     def entry(member: tarfile.TarInfo) -> File:
-        where = f"{path}/{member.name}"
+        where = shown(f"{path}/{member.name}")
 
         def read() -> bytes:
+            check_size(where, member.size)
             # Unlike a seek and a read, this is safe from several threads.
             content = os.pread(descriptor, member.size, member.offset_data)
             if len(content) < member.size:
@@ -151,6 +181,7 @@ def tar_stream(path: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(path, "r|*") as archive:
             for member in archive:
                 if member.isfile() and _is_visible(member.name):
+                    check_size(f"{path}/{member.name}", member.size)
                     yield member.name, archive.extractfile(member).read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise UserError(f"{path} is not a whole tar archive: download it again") from error

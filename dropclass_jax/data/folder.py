@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dropclass_jax.data import checksums, codec, exports, images, listing, masks
+from dropclass_jax.data import checksums, codec, exports, headers, images, listing, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.pairs import Listing, Pair, PairBuilder
@@ -138,8 +138,9 @@ class Folder(PairBuilder, skip_registration=True):
         wanted = f"one that {self._listed_in} lists, as a class or under ignore"
         label = masks.translate(codes, self._table, pair.label, wanted)
         images.check_shapes(pair.image, image, pair.label, label)
+        is_turned = headers.is_turned(encoded)
         encoded, image = self._to_8bit(pair.image, encoded, image)
-        return Example(pair.id, images.stored(encoded, image, self._storage), label)
+        return Example(pair.id, images.stored(encoded, image, self._storage), label, is_turned)
 
     def _to_8bit(self, file: File, encoded: bytes, image: np.ndarray) -> tuple[bytes, np.ndarray]:
         bits, window = self._depth

@@ -6,13 +6,15 @@ A folder is arranged in one of three ways; the names in ``IMAGES`` and ``MASKS``
     train/images/a.jpg  train/masks/a.png  val/images/b.jpg ...     the other way round
     images/a.jpg        masks/a.png        images/b.jpg ...         no splits: some become val
 
-A mask is called as its image, in the same subfolder.
+A mask is called as its image, in the same subfolder. A split's folder may carry a number, as
+``train2017`` does.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ SPLITS = {
     **{"val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
 }
+_NUMBERED = re.compile(r"([a-z]+)[-_ ]?\d+")  # train2017
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 # A mask may be called as its image, or so with one of these behind it.
 MASK_ENDING = re.compile("[_-](mask|masks|label|labels|labelIds|gt|seg|segmentation)$")
@@ -85,16 +88,18 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
     whole = _subfolders(root)
     if whole is not None:
         names = _folder_names(whole.images)
-        splits = {name: Folders(whole.images / name, whole.masks / name) for name in names}
+        _check_split_names(whole.images, names)
         if not any(_split_name(name) == "train" for name in names):
-            if others := [name for name in names if _split_name(name) in SPLITS.values()]:
-                raise UserError(
-                    f"{whole.images} has a folder {others[0]} and none for train: add it"
-                )
             return {"": whole}, []
+        of_masks = {_split_name(name): name for name in _folder_names(whole.masks)}
+        splits = {
+            name: Folders(whole.images / name, whole.masks / of_masks.get(_split_name(name), name))
+            for name in names
+        }
     else:
         inside = {name: _subfolders(root / name) for name in _folder_names(root)}
         splits = {name: folders for name, folders in inside.items() if folders is not None}
+        _check_split_names(root, list(splits))
         if not any(_split_name(name) == "train" for name in splits):
             raise UserError(
                 f"{root} holds neither images/ and masks/ nor train/images and train/masks: "
@@ -104,7 +109,8 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
              if not f.masks.is_dir()]  # fmt: skip
     kept = {_split_name(name): f for name, f in splits.items() if f.masks.is_dir()}
     if "train" not in kept:
-        raise UserError(f"{splits['train'].images} has no masks {splits['train'].masks}: add them")
+        (lonely,) = [folders for name, folders in splits.items() if _split_name(name) == "train"]
+        raise UserError(f"{lonely.images} has no masks {lonely.masks}: add them")
     first = [split for split in ("train", "val") if split in kept]
     return {split: kept[split] for split in dict.fromkeys([*first, *sorted(kept)])}, notes
 
@@ -121,7 +127,31 @@ def _subfolders(root: Path) -> Folders | None:
 
 
 def _split_name(folder: str) -> str:
-    return SPLITS.get(folder.lower(), folder)
+    """The split that a folder's name stands for: ``train`` for ``training`` and ``train2017``."""
+    numbered = _NUMBERED.fullmatch(folder.lower())
+    return SPLITS.get(numbered.group(1) if numbered else folder.lower(), folder)
+
+
+def _check_split_names(root: Path, names: Sequence[str]) -> None:
+    """Refuse two folders of one split, and folders that might be splits under other names."""
+    by_split: dict[str, str] = {}
+    for name in names:
+        if (split := _split_name(name)) in by_split:
+            raise UserError(
+                f"{root} has the folders {by_split[split]} and {name}, both of the split {split}: "
+                "put their files into one"
+            )
+        by_split[split] = name
+    if "train" in by_split:
+        return
+    if others := [name for split, name in by_split.items() if split in SPLITS.values()]:
+        raise UserError(f"{root} has a folder {others[0]} and none for train: add it")
+    alike = [next((n for n in names if n.lower().startswith(s)), "") for s in ("train", "val")]
+    if all(alike):
+        raise UserError(
+            f"{root} has the folders {alike[0]} and {alike[1]}: if they are splits, call them "
+            "train and val; if not, call them otherwise"
+        )
 
 
 def pair_up(folders: Folders) -> Found:
@@ -153,9 +183,9 @@ def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[
     faults, strays = [], []
     for path, file in files.folder(folder).items():
         if not path.lower().endswith(SUFFIXES):
-            strays.append(path)
+            strays.append(files.shown(path))
             continue
-        name = str(PurePosixPath(path).with_suffix(""))
+        name = files.key(str(PurePosixPath(path).with_suffix("")))
         if name in found:
             faults.append(f"{file.where} and {found[name].where} have one name: remove one")
         else:

@@ -65,6 +65,22 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
     return source_dir
 
 
+def overlap_notes(listings: Mapping[str, Listing]) -> list[str]:
+    """A note for each split that lists images of ``train``: its scores are of what was learned."""
+    train = {pair.image.where for pair in listings["train"].pairs}
+    notes = []
+    for split, listed in listings.items():
+        if split == "train" or listed.total is None:
+            continue
+        both = [pair.id for pair in listed.pairs if pair.image.where in train]
+        if both and not split.startswith("train"):
+            notes.append(
+                f"warning: {len(both)} images of {split} are in train, too, the first is "
+                f"{both[0]}: its scores mean little"
+            )
+    return notes
+
+
 def count_notes(
     name: str, listings: Mapping[str, Listing], official: Mapping[str, int]
 ) -> list[str]:
@@ -124,7 +140,16 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         """Every example of a split in order, or what is wrong with it; first the list's faults."""
         listing = self.listings[split]
         yield from map(UserError, listing.faults)
-        yield from progress(ordered_map(self._outcome, listing.pairs), split, listing.total)
+        turned = 0
+        for outcome in progress(ordered_map(self._outcome, listing.pairs), split, listing.total):
+            turned += isinstance(outcome, Example) and outcome.is_turned
+            yield outcome
+        if turned:
+            self.notes.append(
+                f"warning: {turned} images of {split} have an EXIF orientation, which is not "
+                "applied: labels that were drawn on the turned image lie wrong; turn the pixels "
+                "themselves (mogrify -auto-orient), or remove the tag where labels fit without it"
+            )
 
     def _outcome(self, pair: Pair) -> Example | UserError:
         try:

@@ -1,4 +1,4 @@
-"""Users' YAML files, read strictly: keys given twice and aliases are errors that name their line."""
+"""Strict YAML: keys given twice, aliases and bad values are errors that name file and line."""
 
 from __future__ import annotations
 

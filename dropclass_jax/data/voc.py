@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -24,11 +25,18 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
-from dropclass_jax.data import files, images, masks
+from dropclass_jax.data import files, headers, images, masks
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import VOC
-from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
+from dropclass_jax.data.pairs import (
+    Listing,
+    Pair,
+    PairBuilder,
+    count_notes,
+    overlap_notes,
+    source_folder,
+)
 from dropclass_jax.errors import UserError
 
 ARCHIVE = "VOCtrainval_11-May-2012.tar"
@@ -61,7 +69,14 @@ class Voc(PairBuilder, skip_registration=True):
         tree = _tree(source_dir)
         names = {split: _names(source_dir, tree, split) for split in ("train", "val")}
         listings = {
-            split: Listing([_pair(tree, name) for name in listed])
+            split: Listing(
+                [_pair(tree, name) for name in dict.fromkeys(listed)],
+                [
+                    f"VOC2012/{_list(split)} lists {name} {number} times: remove all but one"
+                    for name, number in Counter(listed).items()
+                    if number > 1
+                ],
+            )
             for split, listed in names.items()
         }
         train = listings["train"].pairs
@@ -73,7 +88,7 @@ class Voc(PairBuilder, skip_registration=True):
             listings["train_aug"] = Listing(
                 _Chain(train, besides, benchmark), recipe=files.gzip_checksum(benchmark)
             )
-        notes = count_notes(self.name, listings, OFFICIAL)
+        notes = count_notes(self.name, listings, OFFICIAL) + overlap_notes(listings)
         super().__init__(
             VOC, prepared_dir, source_dir, listings, {}, skip_bad=skip_bad, notes=notes
         )
@@ -84,7 +99,7 @@ class Voc(PairBuilder, skip_registration=True):
         stored = _read_matlab(pair.label) if is_matlab else masks.read_index(pair.label)
         label = masks.translate(stored, TABLE, pair.label, WANTED)
         images.check_shapes(pair.image, image, pair.label, label)
-        return Example(pair.id, encoded, label)
+        return Example(pair.id, encoded, label, headers.is_turned(encoded))
 
 
 def _tree(source_dir: Path) -> dict[str, File]:
@@ -109,11 +124,15 @@ def _tree(source_dir: Path) -> dict[str, File]:
     )
 
 
+def _list(split: str) -> str:
+    return f"ImageSets/Segmentation/{split}.txt"
+
+
 def _names(source_dir: Path, tree: dict[str, File], split: str) -> list[str]:
-    path = f"ImageSets/Segmentation/{split}.txt"
+    path = _list(split)
     if path not in tree:
         raise UserError(f"{source_dir}: VOC2012/{path} is missing: unpack or download VOC again")
-    return tree[path].read().decode("utf-8", "replace").split()
+    return tree[path].read().decode("utf-8-sig", "replace").split()
 
 
 def _pair(tree: dict[str, File], name: str) -> Pair:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dropclass_jax.data.builder import Example, SegmentationBuilder
 from dropclass_jax.data.pairs import PairBuilder
 from dropclass_jax.errors import UserError
@@ -23,10 +25,15 @@ def check(builder: SegmentationBuilder) -> int:
     bad = 0
     verdict = "left out" if builder.skip_bad else "bad"
     for split in builder.split_names:
+        ignored = np.zeros(2, np.int64)  # pixels and images with some
+        pixels = 0
         try:
             for outcome in builder.outcomes(split):
                 if isinstance(outcome, Example):
                     good[split] += 1
+                    number = np.count_nonzero(outcome.label == builder.facts.ignore_label)
+                    ignored += (number, number > 0)
+                    pixels += outcome.label.size
                 else:
                     bad += 1
                     print(f"{verdict}: {outcome}", flush=True)
@@ -34,6 +41,11 @@ def check(builder: SegmentationBuilder) -> int:
             bad += 1
             print(f"bad: {error}", flush=True)
             return 1
+        if ignored.any():
+            print(
+                f"{split}: {ignored[0] / pixels:.1%} of the pixels are ignored, in {ignored[1]} of "
+                f"{good[split]} images"
+            )
     for note in builder.notes:
         print(f"note: {note}")
     counts = ", ".join(f"{split} {number}" for split, number in good.items())
