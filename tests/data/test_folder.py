@@ -99,8 +99,8 @@ def test_val_is_drawn_by_class(load, tmp_path, capsys):
         dataset = load(flat, seed=seed)
         assert len(dataset.splits["val"]) == 4
         for split in ("train", "val"):
-            assert dataset.class_images[split][2] == 1
-        assert dataset.class_images["train"][3] == 1
+            assert np.count_nonzero(dataset.splits[split].class_pixels[:, 2]) == 1
+        assert np.count_nonzero(dataset.splits["train"].class_pixels[:, 3]) == 1
         out = capsys.readouterr().out
         assert "warning: val has no image with class_3, which is in 1 of 20" in out
     # What masks hold is remembered, and not believed when a mask has changed.
