@@ -19,11 +19,11 @@ from absl import flags
 from tqdm import tqdm
 
 from dropclass_jax.analysis import choose, explain, measure, numbers
-from dropclass_jax.analysis.tail import classifier_weights
+from dropclass_jax.analysis.after_features import classifier_weights
 from dropclass_jax.cli import app
 from dropclass_jax.data import pipeline
 from dropclass_jax.data.info import counted_class_list
-from dropclass_jax.errors import UserError, nearest
+from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.evaluation import summary
 from dropclass_jax.files import finite, write_json
 from dropclass_jax.reporting import analysis_page, cam_figures
@@ -192,8 +192,7 @@ def choose_classes(
         return {k: where[k] for k in rare}
     for name in names:
         if name not in known:
-            near = nearest(name, known) or "."
-            raise UserError(f"no class is called {name!r}{near} There is {', '.join(known)}")
+            raise UserError(unknown("class", name, known))
         if not where[known.index(name)]:
             raise UserError(
                 f"class {name} is not to be seen in {split}: in no image does it hold "

@@ -21,7 +21,7 @@ from dropclass_jax.cli import app
 from dropclass_jax.comparison import bootstrap
 from dropclass_jax.comparison.sides import compare, read
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation.inference import HEADS
+from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.reporting import compare_page, compare_summary
 
 
@@ -88,7 +88,10 @@ if __name__ == "__main__":
     flags.DEFINE_string("split", None, "Of the data set; val by default.")
     for side in "ab":
         flags.DEFINE_enum(
-            f"head_{side}", None, list(HEADS), f"Which head {side.upper()} predicts with; its own."
+            f"head_{side}",
+            None,
+            list(OUTPUTS),
+            f"The head of {side.upper()}; its own by default.",
         )
     flags.DEFINE_string("out", None, "The folder to write to; compare-A-B by default.")
     flags.DEFINE_integer("resamples", bootstrap.RESAMPLES, "Draws of the images.", 100)

@@ -53,7 +53,7 @@ def evaluate_run(
     inference.check(views)
     facts = rundir.read_facts(workdir)
     for head in heads or ():
-        trained_network.check_head(workdir, facts, head)
+        trained_network.check_output(workdir, facts, head)
     batch_size = facts.eval_batch_size if batch_size is None else batch_size
     check.check_eval_batch(batch_size)
     dataset = trained_network.load_data(workdir, data_dir)
@@ -63,7 +63,7 @@ def evaluate_run(
         split: evaluate_split(eval_step, network.variables, dataset, split, batch_size)
         for split in splits or facts.eval_splits
     }
-    heads = heads or inference.HEADS
+    heads = heads or inference.OUTPUTS
     content = results.write(workdir, facts, dataset, network.step, evaluations, heads, views)
     write_reports(workdir, content)
     return content
@@ -94,7 +94,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "The run's folder.", required=True)
     flags.DEFINE_string("split", None, "One split; all of config.eval.splits by default.")
     flags.DEFINE_enum(
-        "head", None, list(inference.HEADS), "One head; all that the model has by default."
+        "head", None, list(inference.OUTPUTS), "One head; all that the model has by default."
     )
     flags.DEFINE_string("data_dir", None, "The data's source folder, if it has moved.")
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")

@@ -33,13 +33,13 @@ from absl import flags
 from dropclass_jax.cli import app, view_flags
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
-from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
+from dropclass_jax.evaluation.inference import OUTPUTS, WHOLE, Views
 from dropclass_jax.files import atomic, finite, write_json
 from dropclass_jax.runs import rundir, trained_network
 from dropclass_jax.runs.trained_network import TrainedNetwork
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-OUTPUTS = ("classes", "logits")
+VALUES = ("classes", "logits")
 
 
 class Sizes(NamedTuple):
@@ -108,8 +108,8 @@ def _check(sizes: Sizes, platforms: Sequence[str], output: str, views: Views) ->
             raise UserError(f"--platforms: {platform!r} is none of {', '.join(PLATFORMS)}")
     if not platforms:
         raise UserError(f"--platforms: give some of {', '.join(PLATFORMS)}")
-    if output not in OUTPUTS:
-        raise UserError(f"--output is one of {', '.join(OUTPUTS)}, not {output!r}")
+    if output not in VALUES:
+        raise UserError(f"--output is one of {', '.join(VALUES)}, not {output!r}")
     is_free = sizes.height is None or sizes.width is None
     if is_free and (views.window is not None or tuple(views.scales) != (1.0,)):
         raise UserError(
@@ -173,7 +173,7 @@ def describe(
         "model": network.facts.model,
         "data": network.info.name,
         "step": network.step,
-        "head": trained_network.own_head(network, head),
+        "head": trained_network.own_output(network, head),
         "views": inference.describe(views),
     }
 
@@ -303,8 +303,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("batch", "any", "Images in a batch, or any.")
     flags.DEFINE_string("size", "any", "HEIGHT,WIDTH of the images, or any.")
     flags.DEFINE_list("platforms", "cpu,cuda,tpu", f"Some of {','.join(PLATFORMS)}.")
-    flags.DEFINE_enum("output", "classes", list(OUTPUTS), "Classes, or logits as float32.")
-    flags.DEFINE_enum("head", None, list(HEADS), "The model's own by default.")
+    flags.DEFINE_enum("output", "classes", list(VALUES), "Classes, or logits as float32.")
+    flags.DEFINE_enum("head", None, list(OUTPUTS), "The model's own by default.")
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_bool("check", True, "Compare the file with the run's network.")
     view_flags.define()

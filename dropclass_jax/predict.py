@@ -29,7 +29,7 @@ from absl import flags
 
 from dropclass_jax.cli import app, view_flags
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation.inference import HEADS, WHOLE, Views
+from dropclass_jax.evaluation.inference import OUTPUTS, WHOLE, Views
 from dropclass_jax.prediction import frames, submission
 from dropclass_jax.prediction.predictor import predictor
 from dropclass_jax.prediction.writers import (
@@ -82,7 +82,7 @@ def predict_run(
     for note in notes:
         print(note)
     network = trained_network.load(workdir, which)
-    head = trained_network.own_head(network, head)
+    head = trained_network.own_output(network, head)
     predict = predictor(network, head, views, pad_to)
     if server:
         takes = submission.SERVERS[server]
@@ -128,7 +128,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("save", None, f"Some of {','.join(KINDS)}; all by default.")
     flags.DEFINE_bool("frames", False, "Write a video's colours and overlays as PNGs, too.")
     flags.DEFINE_enum("submission", None, list(submission.SERVERS), "Write for this server.")
-    flags.DEFINE_enum("head", None, list(HEADS), "The model's own by default.")
+    flags.DEFINE_enum("head", None, list(OUTPUTS), "The model's own by default.")
     flags.DEFINE_string("checkpoint", "last", "Which: last, best (by mean IoU) or a step.")
     flags.DEFINE_integer("pad_to", 1, "Pad images to multiples of so many pixels.")
     view_flags.define()

@@ -23,7 +23,7 @@ from dropclass_jax import data
 from dropclass_jax.cli import app
 from dropclass_jax.cli.run_report import write_reports
 from dropclass_jax.errors import UserError
-from dropclass_jax.evaluation import loop, metrics
+from dropclass_jax.evaluation import inference, loop, metrics
 from dropclass_jax.experiment import build, check, facts
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.config import flatten
@@ -207,8 +207,9 @@ def _evaluate(
         if evaluation is None:
             return None
         scores = {
-            head: metrics.scores(confusion)
-            for head, confusion in sorted(evaluation.confusions.items())  # 'drop' before 'plain'
+            output: metrics.scores(evaluation.confusions[output])
+            for output in inference.OUTPUTS  # the one that predicts first
+            if output in evaluation.confusions
         }
         progress.eval(step, split, scores)
         for n, sample in enumerate(evaluation.samples):

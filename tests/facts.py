@@ -20,4 +20,4 @@ def facts_only(name):
     """A data set with splits of the usual names and no pixels."""
     pixels = np.arange(1, FACTS[name].num_classes + 1)
     splits = {split: Split(FACTS[name].num_classes) for split in ("train", "val", "val_out")}
-    return data.Dataset(FACTS[name], splits, {"train": pixels}, {"train": pixels}, "none")
+    return data.Dataset(FACTS[name], splits, {"train": pixels}, "none")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dropclass_jax.analysis import taps
+from dropclass_jax.analysis import layer_access
 from dropclass_jax.analysis.grad_cam import seg_grad_cam
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops.images import normalize
@@ -53,12 +53,12 @@ def explainer(network: TrainedNetwork, shape: tuple[int, int], region: str = "la
       ``(image uint8 [H, W, 3], label [H, W], class index) -> Explained``, compiled once.
     """
     images = jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32)
-    places = taps.find(network.model, network.variables, images)
+    layers = layer_access.find(network.model, network.variables, images)
     compiled = jax.jit(
         partial(
             explain_batch,
             model=network.model,
-            places=places,
+            layers=layers,
             mean=network.info.mean,
             std=network.info.std,
             by_answer=region == "predicted",
@@ -69,7 +69,7 @@ def explainer(network: TrainedNetwork, shape: tuple[int, int], region: str = "la
         heat, answer = jax.device_get(
             compiled(network.variables, image[None], label[None], class_index)
         )
-        heat = {layer: heat[layer] for layer in places}  # from fine to deep; jax orders by name
+        heat = {layer: heat[layer] for layer in layers}  # from fine to deep; jax orders by name
         strides = {layer: round(shape[0] / array.shape[1]) for layer, array in heat.items()}
         # OpenCV's bilinear upsampling has half-pixel centres, as that of the logits.
         upsampled = {
@@ -88,7 +88,7 @@ def explain_batch(
     class_index: int | jax.Array,
     *,
     model: Segmenter,
-    places: Mapping[str, taps.Place],
+    layers: Mapping[str, layer_access.Layer],
     mean: Any,
     std: Any,
     by_answer: bool = False,
@@ -101,15 +101,15 @@ def explain_batch(
       labels: ``[B, H, W]``.
       class_index: may be traced.
       model: the network.
-      places: the layers, from ``taps.find``.
+      layers: the layers, from ``layer_access.find``.
       mean, std: of the images, on the scale 0 to 1.
       by_answer: explain the pixels predicted to be the class, not those labelled so.
     """
     images = normalize(images, mean, std)
     own_head = "logits_drop" if model.dropclass is not None else "logits"
 
-    def network(push: Mapping[str, jax.Array]) -> tuple[jax.Array, Mapping[str, jax.Array]]:
-        outputs, activations = taps.apply(model, variables, images, places, push)
+    def network(added: Mapping[str, jax.Array]) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        outputs, activations = layer_access.apply(model, variables, images, layers, added)
         return outputs[own_head], activations
 
     logits, _ = network({})

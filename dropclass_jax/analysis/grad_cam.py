@@ -50,8 +50,8 @@ def seg_grad_cam(
 
     Args:
       network: called with ``{layer: what to add to it}``, returns logits ``[B, h, w, K]`` and
-        ``{layer: its activations [B, h', w', C']}``; see ``taps.apply``. No example may change
-        another's logits.
+        ``{layer: its activations [B, h', w', C']}``; see ``layer_access.apply``. No example may
+        change another's logits.
       class_index: may be traced.
       region: ``[B, H, W]``, whose score is explained.
 

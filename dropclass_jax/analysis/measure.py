@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from dropclass_jax.analysis import dependence
+from dropclass_jax.analysis.after_features import after_features, classifier_weights
 from dropclass_jax.analysis.class_means import class_sums
-from dropclass_jax.analysis.tail import classifier_weights, tail
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.runs.trained_network import TrainedNetwork
@@ -54,7 +54,7 @@ def measure_batch(
       ``{head: [K + 1, K, K] int32}`` and ``{features, features_drop: (sums [K, C], counts [K])}``.
     """
     outputs = model.apply(variables, normalize(images, mean, std))
-    features, rest = outputs["features"], tail(model)
+    features, rest = outputs["features"], after_features(model)
     importance = classifier_weights(variables)
 
     def faded(keep: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ def classifier(weights: np.ndarray, pixels: Sequence[int]) -> dict[str, Any]:
     """What the classifier says without any image.
 
     Args:
-      weights: ``[K, C]``, from ``tail.classifier_weights``.
+      weights: ``[K, C]``, from ``after_features.classifier_weights``.
       pixels: of each class in training, K.
 
     Returns:

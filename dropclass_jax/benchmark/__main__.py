@@ -36,7 +36,7 @@ from dropclass_jax.benchmark import (
 from dropclass_jax.benchmark.case import DTYPES, Case
 from dropclass_jax.benchmark.section import Options, Skipped
 from dropclass_jax.cli import app
-from dropclass_jax.errors import UserError, first_line, nearest
+from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.files import finite
 from dropclass_jax.runs import provenance
 
@@ -121,7 +121,7 @@ def chosen_cases(given: Any) -> list[Case]:
     names = given.model or ["hrnet_w18_small_v1" if cpu else "hrnet_w18_small_v2"]
     for name in names:
         if name not in models.names():
-            raise UserError(f"--model: unknown model {name!r}{nearest(name, models.names())}")
+            raise UserError(f"--model: {unknown('model', name, models.names(), '')}")
     try:
         height, width = map(int, given.size or ((256, 512) if cpu else (512, 1024)))
     except ValueError:
@@ -148,10 +148,7 @@ def chosen_sections(only: Sequence[str]) -> list[str]:
     """
     for name in only:
         if name not in SECTIONS:
-            raise UserError(
-                f"--only: unknown section {name!r}{nearest(name, SECTIONS)} "
-                f"There is {', '.join(SECTIONS)}"
-            )
+            raise UserError(f"--only: {unknown('section', name, SECTIONS)}")
     return [name for name in SECTIONS if name in only or not only]
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from dropclass_jax.cli import compilation
-from dropclass_jax.errors import UserError, nearest
+from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment.config import flatten, is_section, load_config
 
 
@@ -71,6 +71,7 @@ def check_config_flags(argv: list[str]) -> None:
         if name.startswith("config."):
             key = name.removeprefix("config.").split("[")[0]
             if key not in known:
-                raise UserError(f"unknown config key {key!r}{nearest(key, known)}")
+                values = [key for key, value in known.items() if not is_section(value)]
+                raise UserError(unknown("config key", key, values, there_is=""))
             if is_section(known[key]):
                 raise UserError(f"config key {key!r} is a section; set one of the keys in it")

@@ -12,7 +12,7 @@ from dropclass_jax.comparison import bootstrap
 from dropclass_jax.comparison.bootstrap import Comparison
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
-from dropclass_jax.evaluation.inference import HEADS
+from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.runs import results
 from dropclass_jax.runs.results import read_counts
@@ -55,7 +55,7 @@ def read(workdirs: Sequence[Path], split: str | None, head: str | None, name: st
     metrics = [results.read_metrics(workdir) for workdir in workdirs]
     split = split or summary.headline(metrics[0])[0]["split"]
     arrays = [read_counts(workdir, split) for workdir in workdirs]
-    head = head or next(name for name in HEADS if name in arrays[0][1])
+    head = head or next(name for name in OUTPUTS if name in arrays[0][1])
     for workdir, (_, counts) in zip(workdirs, arrays, strict=True):
         if head not in counts:
             raise UserError(

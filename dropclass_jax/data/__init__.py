@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import os
 import time
@@ -21,7 +20,7 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data.source import PreparedSource
 from dropclass_jax.data.streets import Streets
 from dropclass_jax.data.voc import Voc
-from dropclass_jax.errors import UserError
+from dropclass_jax.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from dropclass_jax.data.builder import SegmentationBuilder
@@ -171,8 +170,4 @@ def _check_type(what: str, value: Any, default: Any) -> None:
 def _check_known(what: str, names, known) -> None:
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(
-                f"no {what} is called {name!r}: {hint}there is {', '.join(sorted(known))}"
-            )
+            raise UserError(unknown(what, name, sorted(known)))

@@ -19,12 +19,14 @@ from jax import lax
 from dropclass_jax.errors import UserError
 from dropclass_jax.ops.resize import resize_bilinear
 
-Heads = dict[str, jax.Array]
-Forward = Callable[[jax.Array], Heads]
+Outputs = dict[str, jax.Array]  # by their names in OUTPUTS
+Forward = Callable[[jax.Array], Outputs]
 
-# Head -> what a network calls its logits. 'drop' is the reference's way to predict, with nothing
-# dropped; only a DropClass network has it.
-HEADS = {"drop": "logits_drop", "plain": "logits"}
+# What a network can predict with, the one that does so first: 'drop', the drop path with nothing
+# dropped, as in the reference, which only a DropClass network has; and 'plain'. Flags and the files
+# of a run call an output a head.
+OUTPUTS = ("drop", "plain")
+_LOGITS = {"drop": "logits_drop", "plain": "logits"}
 
 
 class Views(NamedTuple):
@@ -47,16 +49,16 @@ WHOLE = Views()
 
 
 def forward(model: nn.Module, variables: Any) -> Forward:
-    """``images [B, H, W, 3] -> {head: logits [B, h, w, K]}`` of a network as it is after training.
+    """``images [B, H, W, 3] -> {output: logits [B, h, w, K]}`` of a trained network.
 
     Args:
       model: see ``dropclass_jax.models``.
       variables: the model's.
     """
 
-    def apply(images: jax.Array) -> Heads:
-        outputs = model.apply(variables, images, train=False)
-        return {head: outputs[name] for head, name in HEADS.items() if name in outputs}
+    def apply(images: jax.Array) -> Outputs:
+        arrays = model.apply(variables, images, train=False)
+        return {name: arrays[_LOGITS[name]] for name in OUTPUTS if _LOGITS[name] in arrays}
 
     return apply
 
@@ -69,7 +71,7 @@ def scores(
     stride: tuple[int, int] | None = None,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-) -> Heads:
+) -> Outputs:
     """The scores of every class at every pixel.
 
     Of one view (one scale, no flip) they are the logits, upsampled bilinearly; where windows
@@ -82,7 +84,7 @@ def scores(
     whole. One that covers the image gives exactly what the whole image gives.
 
     Args:
-      forward: images -> ``{head: logits [B, h, w, K]}``; see the function of that name.
+      forward: images -> ``{output: logits [B, h, w, K]}``; see the function of that name.
       images: ``[B, H, W, 3]``, float, normalised.
       window: ``(height, width)`` in pixels of the scaled image; None for the whole image.
       stride: ``(down, right)``, from 1 to the window's size; None for two thirds of the window.
@@ -90,7 +92,7 @@ def scores(
       flip: add the mirrored view of each scale.
 
     Returns:
-      ``{head: [B, H, W, K]}``, in the dtype of the logits.
+      ``{output: [B, H, W, K]}``, in the dtype of the logits.
 
     Raises:
       UserError: a value that is out of range; see ``check``.
@@ -98,23 +100,23 @@ def scores(
     check(Views(window, stride, tuple(scales), flip))
     size = images.shape[1:3]
     views = [(scale, mirrored) for scale in scales for mirrored in ((False, True)[: 1 + flip])]
-    total: Heads = {}
+    total: Outputs = {}
     for scale, mirrored in views:
         view = resize_bilinear(images, scaled(size, scale))  # [B, sH, sW, 3]
         logits = _slide(forward, _mirror(view, mirrored), window, stride)
-        logits = {head: _mirror(resize_bilinear(y, size), mirrored) for head, y in logits.items()}
+        logits = {name: _mirror(resize_bilinear(y, size), mirrored) for name, y in logits.items()}
         if len(views) == 1:
             return logits
-        for head, y in logits.items():
+        for name, y in logits.items():
             log_probability = jax.nn.log_softmax(y)
-            seen = total.get(head)
-            total[head] = log_probability if seen is None else jnp.logaddexp(seen, log_probability)
-    return {head: y - math.log(len(views)) for head, y in total.items()}
+            seen = total.get(name)
+            total[name] = log_probability if seen is None else jnp.logaddexp(seen, log_probability)
+    return {output: y - math.log(len(views)) for output, y in total.items()}
 
 
-def predictions(scores: Mapping[str, jax.Array]) -> Heads:
-    """The class of the highest score, ``{head: [B, H, W] uint8}``."""
-    return {head: jnp.argmax(y, axis=-1).astype(jnp.uint8) for head, y in scores.items()}
+def predictions(scores: Mapping[str, jax.Array]) -> Outputs:
+    """The class of the highest score, ``{output: [B, H, W] uint8}``."""
+    return {output: jnp.argmax(y, axis=-1).astype(jnp.uint8) for output, y in scores.items()}
 
 
 def _slide(
@@ -122,7 +124,7 @@ def _slide(
     images: jax.Array,
     window: tuple[int, int] | None,
     stride: tuple[int, int] | None,
-) -> Heads:
+) -> Outputs:
     """Logits of the whole images at the network's resolution, or of windows at the images'."""
     batch, *size, channels = images.shape
     if window is None or (window[0] >= size[0] and window[1] >= size[1]):
@@ -130,19 +132,19 @@ def _slide(
     grid, cover = window_grid(size, window, stride or default_stride(window))
     window = (min(window[0], size[0]), min(window[1], size[1]))
 
-    def add(sums: Heads, start: jax.Array) -> tuple[Heads, None]:
+    def add(sums: Outputs, start: jax.Array) -> tuple[Outputs, None]:
         logits = forward(lax.dynamic_slice(images, start, (batch, *window, channels)))
-        for head, y in logits.items():
+        for output, y in logits.items():
             y = resize_bilinear(y, window)
-            y += lax.dynamic_slice(sums[head], start, y.shape)
-            sums = sums | {head: lax.dynamic_update_slice(sums[head], y, start)}
+            y += lax.dynamic_slice(sums[output], start, y.shape)
+            sums = sums | {output: lax.dynamic_update_slice(sums[output], y, start)}
         return sums, None
 
     shapes = jax.eval_shape(forward, images[:, : window[0], : window[1]])
     zeros = {h: jnp.zeros((batch, *size, y.shape[-1]), y.dtype) for h, y in shapes.items()}
     starts = np.pad(grid, ((0, 0), (1, 1)))  # of [B, H, W, C]
     sums, _ = lax.scan(add, zeros, jnp.asarray(starts))
-    return {head: y / cover[None, :, :, None].astype(y.dtype) for head, y in sums.items()}
+    return {output: y / cover[None, :, :, None].astype(y.dtype) for output, y in sums.items()}
 
 
 def window_grid(

@@ -10,7 +10,7 @@ import flax.linen as nn
 from flax.core import FrozenDict
 
 from dropclass_jax.dropclass import check_settings
-from dropclass_jax.errors import UserError, nearest
+from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.models import efficientnet_lite, heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
@@ -127,10 +127,9 @@ def parts(name: str) -> tuple[str, str]:
     """
     known = names()
     if name not in known:
-        raise UserError(
-            f"unknown model {name!r}{nearest(name, known)} There is {', '.join(BACKBONES)}, each "
-            f"also with another head in front: {', '.join(f'{head}_' for head in HEADS)}"
-        )
+        prefixes = ", ".join(f"{head}_" for head in HEADS)
+        there_is = f"{', '.join(BACKBONES)}, each also with another head in front: {prefixes}"
+        raise UserError(unknown("model", name, known, there_is))
     return known[name]
 
 

@@ -19,7 +19,7 @@ from dropclass_jax.prediction import frames, submission, video
 from dropclass_jax.prediction.frames import Frame, Input
 from dropclass_jax.prediction.predictor import Prediction, Predictor, predicted
 from dropclass_jax.reporting import pictures
-from dropclass_jax.reporting.keyed import keyed_overlay
+from dropclass_jax.reporting.legend_overlay import legend_overlay
 from dropclass_jax.runs import trained_network
 from dropclass_jax.runs.trained_network import TrainedNetwork
 
@@ -36,7 +36,7 @@ def draw(kind: str, frame: Frame, classes: np.ndarray, info: DatasetInfo) -> np.
     if kind == "color":
         return pictures.colorize(classes, info.colors)
     is_video = frame.source.is_video
-    return keyed_overlay(frame.image, classes, info.classes, info.colors, every_class=is_video)
+    return legend_overlay(frame.image, classes, info.classes, info.colors, every_class=is_video)
 
 
 def picture_writing(
@@ -58,7 +58,7 @@ def picture_writing(
             append = {}
             for kind in kinds if source.is_video and not as_frames else ():
                 if kind != "index":
-                    path = _made_room(out / kind / f"{source.name}.mp4")
+                    path = _with_folder(out / kind / f"{source.name}.mp4")
                     rate = video.frame_rate(source.path)
                     append[kind] = videos.enter_context(video.writer(path, rate))
 
@@ -102,15 +102,15 @@ def submission_writing(
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        _made_room(path).write_bytes(content)
+        _with_folder(path).write_bytes(content)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written: {error.strerror}; choose another --out"
         ) from error
 
 
-def _made_room(path: Path) -> Path:
-    """The path, with the folder that it is in."""
+def _with_folder(path: Path) -> Path:
+    """The path, once the folder that it is in has been made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -163,4 +163,4 @@ def write_classes(out: Path, network: TrainedNetwork, head: str) -> None:
     """``classes.json``: what the values of the index pictures stand for, and whose they are."""
     about = {"run": str(network.workdir), "step": network.step, "head": head}
     content = {**about, "classes": trained_network.values_of_classes(network)}
-    write_json(_made_room(out / "classes.json"), content)
+    write_json(_with_folder(out / "classes.json"), content)

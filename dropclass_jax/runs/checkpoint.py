@@ -103,7 +103,7 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
     step = int(state.step)
     if step in checkpoints.all_steps():
         return
-    with _told(checkpoints):
+    with _one_line_errors(checkpoints):
         on_host = jax.device_get(state)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(on_host),
@@ -118,13 +118,13 @@ def finish(checkpoints: ocp.CheckpointManager) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    with _told(checkpoints):
+    with _one_line_errors(checkpoints):
         checkpoints.wait_until_finished()
 
 
 @contextmanager
-def _told(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
-    """Turn what a full disk raises, wherever inside orbax, into one line."""
+def _one_line_errors(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
+    """Turn whatever orbax raises while it saves, as on a full disk, into a ``UserError``."""
     try:
         yield
     except Exception as error:

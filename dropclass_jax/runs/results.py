@@ -15,7 +15,7 @@ from dropclass_jax import data
 from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import boundary, inference, metrics, summary
-from dropclass_jax.evaluation.inference import HEADS
+from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.loop import Evaluation
 from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import atomic, finite, write_json
@@ -26,7 +26,7 @@ def entries(
     split: str,
     evaluation: Evaluation,
     views: inference.Views = inference.WHOLE,
-    heads: Iterable[str] = HEADS,
+    heads: Iterable[str] = OUTPUTS,
 ) -> list[dict[str, Any]]:
     """``metrics.json``'s entries of one split, the model's own head first."""
     return [
@@ -39,8 +39,8 @@ def entries(
             **boundary.scores(evaluation.boundaries[head]),
             "confusion": evaluation.confusions[head],
         }
-        for head in sorted(evaluation.confusions)  # 'drop' before 'plain'
-        if head in heads
+        for head in OUTPUTS
+        if head in evaluation.confusions and head in heads
     ]
 
 
@@ -50,7 +50,7 @@ def write(
     dataset: data.Dataset,
     step: int,
     evaluations: Mapping[str, Evaluation],
-    heads: Iterable[str] = HEADS,
+    heads: Iterable[str] = OUTPUTS,
     views: inference.Views = inference.WHOLE,
 ) -> dict[str, Any]:
     """Write ``metrics.json``, ``images.npz`` and ``samples.npz``.
@@ -114,8 +114,9 @@ def _merge(
 ) -> list[dict[str, Any]]:
     """Entries in the order of splits, heads and views; a fresh one takes an old one's place."""
 
-    def key(entry: Mapping[str, Any]) -> tuple[int, str, str]:
-        return splits.index(entry["split"]), entry["head"], entry.get("inference", summary.WHOLE)
+    def key(entry: Mapping[str, Any]) -> tuple[int, int, str]:
+        split, output = splits.index(entry["split"]), OUTPUTS.index(entry["head"])
+        return split, output, entry.get("inference", summary.WHOLE)
 
     merged = {key(entry): entry for entry in old + fresh}
     return [merged[at] for at in sorted(merged)]
@@ -172,7 +173,7 @@ def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.nda
             ids = arrays[f"{split}/ids"]
             counts = {
                 head: arrays[f"{split}/{head}/counts"]
-                for head in HEADS
+                for head in OUTPUTS
                 if f"{split}/{head}/counts" in arrays
             }
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):  # missing or damaged

@@ -14,7 +14,7 @@ from dropclass_jax import data
 from dropclass_jax.data.info import DatasetInfo, class_list
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
-from dropclass_jax.evaluation.inference import WHOLE, Views
+from dropclass_jax.evaluation.inference import OUTPUTS, WHOLE, Views
 from dropclass_jax.experiment import batches, facts
 from dropclass_jax.experiment.config import from_values
 from dropclass_jax.experiment.facts import Facts
@@ -82,17 +82,22 @@ def load_data(workdir: Path, source_dir: str | None = None) -> data.Dataset:
     return dataset
 
 
-def own_head(network: TrainedNetwork, head: str | None = None) -> str:
-    """The head to predict with: the one asked for, or the network's own.
+def own_output(network: TrainedNetwork, head: str | None = None) -> str:
+    """The output to predict with: the one asked for, or the network's own.
 
     Raises:
       UserError: a plain network is asked for its drop head.
     """
-    check_head(network.workdir, network.facts, head)
-    return head or ("drop" if network.facts.dropclass else "plain")
+    check_output(network.workdir, network.facts, head)
+    return head or outputs_of(network.facts)[0]
 
 
-def check_head(workdir: Path, facts: Facts, head: str | None) -> None:
+def outputs_of(facts: Facts) -> tuple[str, ...]:
+    """The outputs that a network has, the one that predicts first."""
+    return OUTPUTS if facts.dropclass else ("plain",)
+
+
+def check_output(workdir: Path, facts: Facts, head: str | None) -> None:
     """Raise ``UserError`` where a plain run is asked for a drop head."""
     if head == "drop" and not facts.dropclass:
         raise UserError(f"{workdir} is a plain run and has no drop head; use --head=plain")
@@ -119,7 +124,7 @@ def scorer(
     Raises:
       UserError: the network has no such head, or the views cannot be shown.
     """
-    head = own_head(network, head)
+    head = own_output(network, head)
     inference.check(views)
     mean, std = jnp.asarray(network.info.mean), jnp.asarray(network.info.std)
 

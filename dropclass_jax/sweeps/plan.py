@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from dropclass_jax.errors import UserError, first_line, nearest
+from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
@@ -98,7 +98,7 @@ def choose(sweep: Sweep, names: Sequence[str]) -> Sweep:
     """The sweep with these arms alone; all of them for none."""
     for name in names:
         if name not in sweep.arms:
-            raise UserError(f"the sweep has no arm {name!r}{nearest(name, sweep.arms)}")
+            raise UserError(unknown("arm of the sweep", name, sweep.arms))
     kept = {name: arm for name, arm in sweep.arms.items() if not names or name in names}
     return sweep._replace(arms=kept)
 
@@ -148,7 +148,8 @@ def _run(
     after = None
     for key, value in {**settings, "seed": seed}.items():
         if key not in known:
-            raise UserError(f"arm {arm!r}: unknown config key {key!r}{nearest(key, known)}")
+            values = [key for key, value in known.items() if not is_section(value)]
+            raise UserError(f"arm {arm!r}: {unknown('config key', key, values, '')}")
         if is_section(known[key]):
             raise UserError(f"arm {arm!r}: config key {key!r} is a section; set one of its keys")
         if key == "seed" and key in settings:

@@ -10,10 +10,10 @@ import pytest
 
 from dropclass_jax import dropclass, models
 from dropclass_jax.analysis import choose, dependence, explain, grad_cam, selection, similarity
+from dropclass_jax.analysis.after_features import after_features, classifier_weights
 from dropclass_jax.analysis.class_means import class_sums, nearest
+from dropclass_jax.analysis.layer_access import apply, find
 from dropclass_jax.analysis.measure import measure_batch
-from dropclass_jax.analysis.tail import classifier_weights, tail
-from dropclass_jax.analysis.taps import apply, find
 from dropclass_jax.evaluation import metrics
 from dropclass_jax.models.segmenter import Segmenter
 from dropclass_jax.ops.resize import resize_bilinear
@@ -137,15 +137,21 @@ def test_a_push_is_felt_by_all_that_comes_after(tiny):
     model = tiny(K)
     variables = network(model, (16, 24))
     x = jnp.asarray(images((16, 24)), jnp.float64) / 255
-    places = find(model, variables, x)
-    assert list(places) == ["features", "features_drop"]  # its only map is the features
+    layers = find(model, variables, x)
+    assert list(layers) == ["features", "features_drop"]  # its only map is the features
 
     @jax.jit
     def everything(variables, x):
-        outputs, given = apply(model, variables, x, places)
-        pushed, _ = apply(model, variables, x, places, {"features": 0.3})
+        outputs, given = apply(model, variables, x, layers)
+        pushed, _ = apply(model, variables, x, layers, {"features": 0.3})
         plain = model.apply(variables, x)
-        return outputs, given, pushed, plain, tail(model).apply(variables, plain["features"] + 0.3)
+        return (
+            outputs,
+            given,
+            pushed,
+            plain,
+            after_features(model).apply(variables, plain["features"] + 0.3),
+        )
 
     outputs, given, pushed, plain, expected = everything(variables, x)
     for name in given:
@@ -168,8 +174,8 @@ def test_gradients_reach_a_map_through_the_rest_of_the_backbone():
     model = Segmenter(TwoMaps(), lambda maps, train: maps[-1], K, dropclass=None)
     x = jnp.asarray(images((16, 24)), jnp.float64) / 255
     variables = network(model, (16, 24))
-    places = find(model, variables, x)
-    assert places == {
+    layers = find(model, variables, x)
+    assert layers == {
         "map 1": (("backbone", "first"), 0),
         "features": (("backbone", "second"), 0),
     }
@@ -177,9 +183,9 @@ def test_gradients_reach_a_map_through_the_rest_of_the_backbone():
     @jax.jit
     def gradients(variables, x):
         def score(push):
-            return jnp.sum(apply(model, variables, x, places, push)[0]["logits"][..., 1])
+            return jnp.sum(apply(model, variables, x, layers, push)[0]["logits"][..., 1])
 
-        _, given = apply(model, variables, x, places)
+        _, given = apply(model, variables, x, layers)
         return jax.grad(score)(jax.tree.map(jnp.zeros_like, given))
 
     params = variables["params"]
@@ -200,13 +206,17 @@ def test_every_networks_layers_are_found(name):
     model = models.create(name, K, auxiliary=True)
     x = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
-    places = find(model, variables, x)
-    assert list(places) == [*(f"map {i}" for i in range(1, 5)), "features", "features_drop"]
-    assert len(set(places.values())) == 6
+    layers = find(model, variables, x)
+    assert list(layers) == [*(f"map {i}" for i in range(1, 5)), "features", "features_drop"]
+    assert len(set(layers.values())) == 6
 
     def everything(variables, images):
-        outputs, given = apply(model, variables, images, places)
-        return outputs, given, tail(model).apply(variables, outputs["features"], jnp.ones(K))
+        outputs, given = apply(model, variables, images, layers)
+        return (
+            outputs,
+            given,
+            after_features(model).apply(variables, outputs["features"], jnp.ones(K)),
+        )
 
     outputs, given, after = jax.eval_shape(everything, variables, x)
     assert given["features_drop"].shape == outputs["features_drop"].shape
@@ -319,7 +329,7 @@ def test_explaining_a_class_by_its_label_or_by_the_answer(tiny):
     model = tiny(K)
     variables = network(model, shape)
     x = images(shape, batch=1)
-    places = find(model, variables, jnp.zeros((1, *shape, 3)))
+    layers = find(model, variables, jnp.zeros((1, *shape, 3)))
     outputs = jax.jit(model.apply)(variables, normalized(x))
     answers = np.asarray(jnp.argmax(resize_bilinear(outputs["logits_drop"], shape), axis=-1))
     c = int(np.bincount(answers.ravel()).argmax())
@@ -328,7 +338,7 @@ def test_explaining_a_class_by_its_label_or_by_the_answer(tiny):
     @partial(jax.jit, static_argnames="by_answer")
     def explained(label, by_answer=False):
         return explain.explain_batch(
-            variables, x, label, c, model=model, places=places, by_answer=by_answer, **STATISTICS
+            variables, x, label, c, model=model, layers=layers, by_answer=by_answer, **STATISTICS
         )
 
     heat, answer = explained(label)

@@ -94,7 +94,7 @@ def test_two_runs_side_by_side(runs, tmp_path, capsys):
     refuses("name the folder of one run")
     refuses("holds no run", str(tmp_path / "nowhere"))
     refuses("no split 'test'", plain, split="test")
-    refuses("no class is called 'buss'; did you mean bus?", plain, classes=["buss"])
+    refuses("unknown class 'buss'; did you mean bus?", plain, classes=["buss"])
     refuses("two runs are called 'a'", f"a={plain}", f"a={dropclass}")
     refuses("is neither a run's folder nor LABEL=RUN", "a=")
     refuses("too many side by side", *[plain] * 7)

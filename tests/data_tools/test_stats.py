@@ -28,7 +28,7 @@ class Split:
         return 3
 
 
-TOY = data.Dataset(INFO, {"train": Split()}, {}, {}, "abc")
+TOY = data.Dataset(INFO, {"train": Split()}, {}, "abc")
 
 
 def test_counts_shares_groups_and_weights():

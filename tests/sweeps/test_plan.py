@@ -92,7 +92,7 @@ def test_what_is_no_sweep_is_refused(tmp_path):
     arms = plan.load(write(tmp_path, {"plain": {}, "drop": {}}), config)
     assert arms.question == "Why so?"
     assert list(plan.choose(arms, ["drop"]).arms) == ["drop"]
-    with pytest.raises(UserError, match=r"no arm 'dorp'; did you mean drop\?"):
+    with pytest.raises(UserError, match=r"unknown arm of the sweep 'dorp'; did you mean drop\?"):
         plan.choose(arms, ["dorp"])
 
 

@@ -1,4 +1,4 @@
-"""A prediction over its picture with the key to the colours beside it: one image, for people.
+"""A prediction drawn over its image, with a legend of the classes beside it.
 
 Drawn with Pillow, not as a figure: a frame of a video has 40 ms.
 """
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     share: float
 
 
-def keyed_overlay(
+def legend_overlay(
     image: np.ndarray,
     label: np.ndarray,
     names: Sequence[str],
@@ -81,7 +81,7 @@ def line_height(height: int) -> int:
 def key_rows(
     shares: np.ndarray, names: Sequence[str], most: int, every_class: bool = False
 ) -> list[Row]:
-    """The lines of a key, at most so many: see ``keyed_overlay``."""
+    """The lines of a key, at most so many: see ``legend_overlay``."""
     if every_class and len(names) <= most:
         order = range(len(names))
     else:
