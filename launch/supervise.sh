@@ -13,8 +13,12 @@
 # tpu_vm.sh are made of this. For Linux.
 set -euo pipefail
 
-# shellcheck source=launch/common.sh
-source "$(dirname "$0")/common.sh"
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' "$0"; }
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
 
 # A pid alone may have gone to another process since: after a restart of the machine above all.
 supervised() {
@@ -143,7 +147,7 @@ stop() {
 command=${1:-}
 case $command in
   start | supervise | logs | status | stop) ;;
-  -h | --help) usage "$0" && exit ;;
+  -h | --help) usage && exit ;;
   *) fail "the first argument is start, logs, status or stop; --help tells more" ;;
 esac
 [ $# -ge 2 ] || fail "$command needs a folder"

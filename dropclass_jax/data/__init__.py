@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dropclass_jax.data import splits
 from dropclass_jax.data.builder import SegmentationBuilder
 from dropclass_jax.data.camvid import CamVid
 from dropclass_jax.data.cityscapes import Cityscapes
@@ -126,7 +127,9 @@ def _prepare(builder: SegmentationBuilder) -> None:
     print(f"preparing {builder.name} in {builder.data_dir} (once) ...", flush=True)
     start = time.monotonic()
     builder.prepare()
-    for note in builder.notes[len(told) :]:
+    pixels = {split: builder.source(split).class_pixels for split in builder.split_names}
+    images = {split: (counts > 0).sum(axis=0) for split, counts in pixels.items()}
+    for note in (*builder.notes[len(told) :], *splits.gaps(builder.facts.classes, images)):
         print(note)
     counts = ", ".join(f"{split} {len(builder.source(split))}" for split in builder.split_names)
     seconds = time.monotonic() - start

@@ -31,6 +31,8 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 _NUMBERED = re.compile(r"([a-z]+)[-_ ]?\d+")  # train2017
+# Whose exports are read as they are, by the room of that name.
+TOOLS = "CVAT, Roboflow, COCO JSON, labelme, Label Studio, Supervisely, Pascal VOC or ADE20K"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 # A mask may be called as its image, or so with one of these behind it.
 MASK_ENDING = re.compile("[_-](mask|masks|label|labels|labelIds|gt|seg|segmentation)$")
@@ -89,27 +91,27 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
     if whole is not None:
         names = _folder_names(whole.images)
         _check_split_names(whole.images, names)
-        if not any(_split_name(name) == "train" for name in names):
+        if not any(split_name(name) == "train" for name in names):
             return {"": whole}, []
-        of_masks = {_split_name(name): name for name in _folder_names(whole.masks)}
+        of_masks = {split_name(name): name for name in _folder_names(whole.masks)}
         splits = {
-            name: Folders(whole.images / name, whole.masks / of_masks.get(_split_name(name), name))
+            name: Folders(whole.images / name, whole.masks / of_masks.get(split_name(name), name))
             for name in names
         }
     else:
         inside = {name: _subfolders(root / name) for name in _folder_names(root)}
         splits = {name: folders for name, folders in inside.items() if folders is not None}
         _check_split_names(root, list(splits))
-        if not any(_split_name(name) == "train" for name in splits):
+        if not any(split_name(name) == "train" for name in splits):
             raise UserError(
-                f"{root} holds neither images/ and masks/ nor train/images and train/masks: "
-                "arrange it in one of these ways"
+                f"{root} holds neither images/ and masks/ nor train/images and train/masks, and is "
+                f"no export of {TOOLS}: arrange it in one of these ways"
             )
     notes = [f"{f.images} has no masks {f.masks}: left out" for f in splits.values()
              if not f.masks.is_dir()]  # fmt: skip
-    kept = {_split_name(name): f for name, f in splits.items() if f.masks.is_dir()}
+    kept = {split_name(name): f for name, f in splits.items() if f.masks.is_dir()}
     if "train" not in kept:
-        (lonely,) = [folders for name, folders in splits.items() if _split_name(name) == "train"]
+        (lonely,) = [folders for name, folders in splits.items() if split_name(name) == "train"]
         raise UserError(f"{lonely.images} has no masks {lonely.masks}: add them")
     first = [split for split in ("train", "val") if split in kept]
     return {split: kept[split] for split in dict.fromkeys([*first, *sorted(kept)])}, notes
@@ -126,7 +128,7 @@ def _subfolders(root: Path) -> Folders | None:
     return Folders(images[0], masks[0]) if images and masks else None
 
 
-def _split_name(folder: str) -> str:
+def split_name(folder: str) -> str:
     """The split that a folder's name stands for: ``train`` for ``training`` and ``train2017``."""
     numbered = _NUMBERED.fullmatch(folder.lower())
     return SPLITS.get(numbered.group(1) if numbered else folder.lower(), folder)
@@ -136,7 +138,7 @@ def _check_split_names(root: Path, names: Sequence[str]) -> None:
     """Refuse two folders of one split, and folders that might be splits under other names."""
     by_split: dict[str, str] = {}
     for name in names:
-        if (split := _split_name(name)) in by_split:
+        if (split := split_name(name)) in by_split:
             raise UserError(
                 f"{root} has the folders {by_split[split]} and {name}, both of the split {split}: "
                 "put their files into one"

@@ -71,7 +71,7 @@ def find(source_dir: Path, option: str, rules: exports.Rules) -> Source:
 def _plain(source_dir: Path, option: str, rules: exports.Rules) -> Source:
     """List a folder of images and masks."""
     if source_dir.is_file():
-        raise UserError(f"{source_dir} is no export of {exports.KNOWN}: unpack it")
+        raise UserError(f"{source_dir} is no export of {layout.TOOLS}: unpack it")
     if rules != exports.Rules():
         raise UserError(
             f"unlabelled and unannotated are for the exports of annotation tools, and {source_dir} "
@@ -133,4 +133,4 @@ def draw_val(
         "seed and by class, rarest first; if images belong together (of one patient, video or "
         "place), give val yourself"
     ]
-    return found, notes + splits.lacking(of.names, holds, chosen)
+    return found, notes

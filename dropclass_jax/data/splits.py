@@ -63,23 +63,6 @@ def draw(holds: Mapping[str, Collection[int]], share: float, seed: int) -> set[s
     return chosen or set(order[:1])
 
 
-def lacking(
-    classes: Sequence[str], holds: Mapping[str, Collection[int]], chosen: Collection[str]
-) -> list[str]:
-    """A line for every class that the draw could not give to both sides."""
-    lines = []
-    for position, name in enumerate(classes):
-        images = [image for image, held in holds.items() if position in held]
-        inside = sum(image in chosen for image in images)
-        side = "val" if not inside else "train" if inside == len(images) else ""
-        if images and side:
-            lines.append(
-                f"warning: {side} has no image with {name}, which is in {len(images)} of "
-                f"{len(holds)}: its score means nothing; label more, or choose val yourself"
-            )
-    return lines
-
-
 def gaps(classes: Sequence[str], class_images: Mapping[str, np.ndarray]) -> list[str]:
     """A line for every class that a split lacks and another has.
 
@@ -93,10 +76,10 @@ def gaps(classes: Sequence[str], class_images: Mapping[str, np.ndarray]) -> list
     for position, name in enumerate(classes):
         has = {split: int(counts[position]) for split, counts in labelled.items()}
         if any(has.values()) and not all(has.values()):
-            there = ", ".join(f"{number} images of {s}" for s, number in has.items() if number)
-            lines.append(f"{name} is in {there}, and in none of {' and of '.join(_none(has))}")
+            without = " or ".join(split for split, number in has.items() if not number)
+            there = ", ".join(f"{split} {number}" for split, number in has.items() if number)
+            lines.append(
+                f"warning: no image of {without} holds {name} (images that do: {there}): it cannot "
+                "be learnt or scored there"
+            )
     return lines
-
-
-def _none(has: Mapping[str, int]) -> list[str]:
-    return [split for split, number in has.items() if not number]

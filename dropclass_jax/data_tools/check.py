@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dropclass_jax.data import splits
 from dropclass_jax.data.builder import Example, SegmentationBuilder
 from dropclass_jax.data.pairs import PairBuilder
 from dropclass_jax.errors import UserError
@@ -22,6 +23,7 @@ def check(builder: SegmentationBuilder) -> int:
         print(f"{builder.name} is drawn: there are no files to check")
         return 0
     good = dict.fromkeys(builder.split_names, 0)
+    images = {split: np.zeros(builder.facts.num_classes, np.int64) for split in good}
     bad = 0
     verdict = "left out" if builder.skip_bad else "bad"
     for split in builder.split_names:
@@ -34,6 +36,8 @@ def check(builder: SegmentationBuilder) -> int:
                     number = np.count_nonzero(outcome.label == builder.facts.ignore_label)
                     ignored += (number, number > 0)
                     pixels += outcome.label.size
+                    held = np.bincount(outcome.label.ravel(), minlength=256) > 0
+                    images[split] += held[: builder.facts.num_classes]
                 else:
                     bad += 1
                     print(f"{verdict}: {outcome}", flush=True)
@@ -46,7 +50,7 @@ def check(builder: SegmentationBuilder) -> int:
                 f"{split}: {ignored[0] / pixels:.1%} of the pixels are ignored, in {ignored[1]} of "
                 f"{good[split]} images"
             )
-    for note in builder.notes:
+    for note in (*builder.notes, *splits.gaps(builder.facts.classes, images)):
         print(f"note: {note}")
     counts = ", ".join(f"{split} {number}" for split, number in good.items())
     print(f"{builder.name}: {counts} good examples, {bad} {verdict}")

@@ -102,14 +102,14 @@ def test_val_is_drawn_by_class(load, tmp_path, capsys):
             assert np.count_nonzero(dataset.splits[split].class_pixels[:, 2]) == 1
         assert np.count_nonzero(dataset.splits["train"].class_pixels[:, 3]) == 1
         out = capsys.readouterr().out
-        assert "warning: val has no image with class_3, which is in 1 of 20" in out
+        assert "warning: no image of val holds class_3 (images that do: train 1)" in out
     # What masks hold is remembered, and not believed when a mask has changed.
     mask[:] = 0
     mask[0] = 2
     (flat / "masks" / "11.png").write_bytes(fabricate.encode(mask))
     (flat / "masks" / "3.png").write_bytes(fabricate.encode(np.zeros(fabricate.SHAPE, np.uint8)))
     load(flat)
-    assert "warning: val has no image with class_2, which is in 1 of 20" in capsys.readouterr().out
+    assert "no image of val holds class_2 (images that do: train 1)" in capsys.readouterr().out
 
 
 def test_a_split_without_masks_is_left_out_and_said(load, source, capsys):

@@ -24,9 +24,7 @@ from dropclass_jax.data.exports.drawing import Export, Rules
 from dropclass_jax.data.exports.tree import Samples, Tree, listed, read_json
 from dropclass_jax.errors import UserError
 
-__all__ = ["KNOWN", "Export", "Rules", "find"]
-
-KNOWN = "CVAT, Roboflow, COCO JSON, labelme, Label Studio, Supervisely, Pascal VOC or ADE20K"
+__all__ = ["Export", "Rules", "find"]
 
 
 def find(source: Path, rules: Rules) -> Export | None:
@@ -56,12 +54,12 @@ def find(source: Path, rules: Rules) -> Export | None:
 
 
 def _samples(tree: Tree) -> Samples:
-    """The first JSON file of each folder."""
-    first: dict[str, str] = {}
+    """The first JSON files of each folder: enough to see whose they are."""
+    first: dict[str, list[str]] = {}
     for path in tree:
-        if path.lower().endswith(".json"):
-            first.setdefault(posixpath.dirname(path), path)
-    return {path: read_json(tree[path]) for path in first.values()}
+        if path.endswith(".json"):
+            first.setdefault(posixpath.dirname(path), []).append(path)
+    return {path: read_json(tree[path]) for paths in first.values() for path in paths[:3]}
 
 
 def _counted(export: Export, source: Path) -> Export:

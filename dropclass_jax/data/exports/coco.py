@@ -52,7 +52,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
 
     Args:
       tree: its files.
-      samples: the first JSON file of each folder.
+      samples: what the first JSON files of each folder hold.
       rules: what becomes of what nobody labelled.
 
     Raises:
@@ -83,7 +83,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
         pictures += more
         faults += wrong
     where = tree[next(iter(lists))].where
-    notes = [f"{number} objects {what}" for what, number in left.items()]
+    notes = [f"{what}: {number}" for what, number in left.items() if number]
     return assemble("COCO annotations", TOOL, paint, pictures, faults, colors, where, rules, notes)
 
 
@@ -172,10 +172,10 @@ def _object(
         return name, {"size": outline["size"], "counts": outline["counts"]}
     if outline:
         is_small = all(isinstance(ring, list) and len(ring) < 6 for ring in outline)
-        left["have polygons of fewer than three points: they are left out"] += is_small
+        left["objects of fewer than three points, which are left out"] += is_small
         return None if is_small else (name, outline)
     x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
-    left["have a box and no mask: the pixels of the boxes are ignored"] += 1
+    left["objects with a box and no mask, the pixels of which are ignored"] += 1
     return None, [polygons.box(x, y, width, height).tolist()]
 
 
@@ -184,9 +184,8 @@ def paint(label: np.ndarray, outline: Any, value: int) -> None:
     if isinstance(outline, dict):
         mask = decode(outline["counts"], *outline["size"])
         if mask.shape != label.shape:
-            raise ValueError(
-                f"its mask is {mask.shape[0]}x{mask.shape[1]}, its image {label.shape}"
-            )
+            sizes = [f"{height}x{width}" for height, width in (mask.shape, label.shape)]
+            raise ValueError("its mask is {}, its image {}".format(*sizes))
         label[mask] = value
         return
     for ring in outline:

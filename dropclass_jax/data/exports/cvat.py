@@ -65,11 +65,11 @@ def read(tree: Tree, rules: Rules) -> Export | None:
     blank = _blank(classes) if rules.unannotated == BACKGROUND else None
     if without:
         fate = "left out (unannotated=background keeps them)" if blank is None else "all background"
-        notes.append(f"{len(without)} images have no mask: {fate}; the first: {without[0]}")
+        notes.append(f"images without a mask: {len(without)}, {fate}; the first: {without[0]}")
     listed = {name for names in lists.values() for name in names}
     if rest := sorted((images.keys() & masks.keys()) - listed):
         notes.append(
-            f"{len(rest)} images with a mask are in no list: left out; the first: {rest[0]}"
+            f"images with a mask and in no list: {len(rest)}, left out; the first: {rest[0]}"
         )
     splits = {split: _pairs(names, images, masks, blank) for split, names in lists.items()}
     order = dict.fromkeys(["train", *(["val"] if "val" in splits else []), *sorted(splits)])
@@ -139,9 +139,10 @@ def _lists(tree: Tree) -> tuple[dict[str, list[str]], list[str]]:
     if "trainval" in lists and "train" in lists:
         notes.append("trainval.txt is the other lists together: left out")
         del lists["trainval"]
-    both = set(lists.get("train", ())) & set(lists.get("val", ()))
-    if both:
-        raise UserError(f"{LISTS}: {min(both)} is in train and in val: take it out of one")
+    if both := set(lists.get("train", ())) & set(lists.get("val", ())):
+        where = next(file.where for path, file in tree.items() if path.startswith(LISTS))
+        folder = posixpath.dirname(where)
+        raise UserError(f"{folder}: {min(both)} is in train and in val: take it out of one")
     return lists, notes
 
 

@@ -88,7 +88,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
         more, wrong = _by_number(drawn, masks, tree)
         pictures, faults = pictures + more, faults + wrong
     names = sorted({name for p in pictures for name, _ in p.objects or () if name is not None})
-    notes = [f"{number} regions {what}" for what, number in left.items()]
+    notes = [f"{what}: {number}" for what, number in left.items()]
     title = "Label Studio annotations" if folders else "Label Studio PNG masks"
     return assemble(
         title, TOOL, paint, pictures, faults, dict.fromkeys(names), "the export", rules, notes
@@ -128,7 +128,7 @@ def _task(task: dict, left: Counter) -> tuple[tuple[int, int] | None, list | Non
             return None, None
         newest = max(enumerate(counted), key=lambda item: (str(item[1].get("created_at")), item[0]))
         if len(counted) > 1:
-            left["of older annotations of a task are left out"] += sum(
+            left["regions of older annotations of a task, which are left out"] += sum(
                 len(a["result"]) for a in counted if a is not newest[1]
             )
         regions = [
@@ -161,13 +161,13 @@ def _regions(
         if not labels and (kind is None or region.get("id") in labelled):
             continue  # a choice or a text, or the twin
         if kind is None or not labels:
-            left["have no area or no label: they are left out"] += 1
+            left["regions without an area or a label, which are left out"] += 1
             continue
         if kind == "points" and len(region["points"]) < 3:
-            left["are polygons of fewer than three points: they are left out"] += 1
+            left["polygons of fewer than three points, which are left out"] += 1
             continue
         if len(labels) > 1:
-            left["have several labels: the first counts"] += 1
+            left["regions of several labels, of which the first counts"] += 1
         if "original_width" in region:
             size = (region["original_height"], region["original_width"])
         shape = ("rle", "points", "x", "y", "width", "height", "radiusX", "radiusY", "rotation")

@@ -4,8 +4,8 @@
 
 Shapes are drawn as ``labelme.utils.shapes_to_label`` does, in their order: by Pillow, whose shapes
 hold the pixels of their outlines too, half a pixel more than by pixel centres; lines 10 pixels
-wide, points as discs of 11. So the labels are those of labelme's own ``labelme2voc``. A ``mask``
-is a picture at a place.
+wide, points as discs of 11. So the labels are those of labelme's own ``labelme2voc`` (of 6.3; later
+ones round the joints of lines). A ``mask`` is a picture at a place.
 
 Where ``imageData`` is filled it is the image, as for labelme, whatever lies beside. The classes are
 those of ``labels.txt``, in its order, else all that there are, by name; ``__ignore__`` is what its
@@ -96,7 +96,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             file = tree[path]
             pictures.append(Picture(stem(path), split_of(path), file, file.where, None, None))
     names, listed_in = _classes(tree, pictures)
-    notes = [f"{number} shapes {what}" for what, number in left.items() if number]
+    notes = [f"{what}: {number}" for what, number in left.items()]
     if others:
         notes.append(f"left out, as none of labelme's: {others[0]} and {len(others) - 1} more")
     return assemble(
@@ -125,7 +125,7 @@ def _object(shape: dict, left: Counter) -> tuple[str | None, dict] | None:
     if kind not in POINTS:
         raise ValueError(f"a shape of {name!r} is a {kind!r}, which has no area")
     if kind == "polygon" and len(points) < 3:
-        left["are polygons of fewer than three points: they are left out"] += 1
+        left["polygons of fewer than three points, which are left out"] += 1
         return None
     kept = {"kind": kind, "points": points, "mask": shape.get("mask")}
     return None if name == IGNORE else name, kept
@@ -177,8 +177,7 @@ def paint(label: np.ndarray, shape: dict, value: int) -> None:
     elif kind == "rectangle":
         draw.rectangle([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], 1, 1)
     elif kind in ("line", "linestrip"):
-        joint = "curve" if kind == "linestrip" else None
-        draw.line(corners, fill=1, width=LINE_WIDTH, joint=joint)
+        draw.line(corners, fill=1, width=LINE_WIDTH)
     else:
         draw.polygon(corners, outline=1, fill=1)
     label[np.asarray(mask) > 0] = value
@@ -194,7 +193,7 @@ def _stamp(label: np.ndarray, encoded: Any, corner: np.ndarray, value: int) -> N
     if mask is None:
         raise ValueError("its mask is no picture")
     mask = mask if mask.ndim == 2 else mask[..., :3].any(axis=2)
-    left, top = np.round(corner).astype(int).tolist()
+    left, top = corner.astype(int).tolist()
     height, width = label.shape
     cut = mask[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
     top, left = max(top, 0), max(left, 0)

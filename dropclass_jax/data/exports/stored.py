@@ -41,6 +41,8 @@ def classes_of(
             raise UserError(
                 f"{listed_in} has two classes of the {what} {shown!r}: make them differ"
             )
+    palette = distinct_colors(len(entries))  # black for the first, which is the background
+    entries = [(n, code, own or c) for (n, code, own), c in zip(entries, palette, strict=True)]
     ignored = list(ignored)
     if rules.unlabelled != BACKGROUND:
         ignored += [code for name, code, _ in entries if is_background(name)]
@@ -50,11 +52,9 @@ def classes_of(
             f"{listed_in} has {len(entries)} classes: want 2 to {masks.MAX_CLASSES}"
             + (" (unlabelled=background makes what has none one)" if entries[:1] else "")
         )
-    names, codes, colors = zip(*entries, strict=True)
-    palette = distinct_colors(len(names))
+    names, codes, shown = zip(*entries, strict=True)
     if kind == "index":
         ignored = [code for code in (*ignored, IGNORE_LABEL) if code not in codes]
-    shown = tuple(own or other for own, other in zip(colors, palette, strict=True))
     return Classes(kind, names, codes, shown, tuple(dict.fromkeys(ignored)))
 
 

@@ -92,7 +92,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             continue
         name = posixpath.join(posixpath.dirname(folder), posixpath.splitext(name)[0])
         pictures.append(Picture(name, split, tree[path], file.where, size, objects))
-    notes = [f"{number} objects {what}" for what, number in left.items()]
+    notes = [f"{what}: {number}" for what, number in left.items()]
     return assemble(
         "Supervisely project", TOOL, paint, pictures, faults, colors, where, rules, notes
     )
@@ -109,7 +109,7 @@ def _object(thing: dict, left: Counter) -> tuple[str, dict] | None:
     """Class and geometry; None if it has no area."""
     kind = thing.get("geometryType") or ("bitmap" if thing.get("bitmap") else "polygon")
     if kind in NO_AREAS:
-        left[f"of the kind {kind} have no area: they are left out"] += 1
+        left[f"objects of the kind {kind}, which has no area, left out"] += 1
         return None
     if kind not in AREAS:
         raise ValueError(f"an object of {thing['classTitle']!r} is a {kind!r}")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import posixpath
 import re
+import unicodedata
 import urllib.parse
 import zlib
 from collections import defaultdict
@@ -20,21 +21,24 @@ from typing import Any
 
 from dropclass_jax.data import files
 from dropclass_jax.data.files import File
-from dropclass_jax.data.layout import SPLITS, SUFFIXES
+from dropclass_jax.data.layout import SPLITS, SUFFIXES, split_name
 from dropclass_jax.errors import UserError
 
 Tree = Mapping[str, File]
-# What the first JSON file of each folder holds, by its path.
+# What the first JSON files of each folder hold, by their paths.
 Samples = Mapping[str, Any]
 
 
 def listed(source: Path) -> dict[str, File]:
     """The files of a folder or a zip by their paths; without the one folder that holds them all.
 
+    Paths are as ``files.key`` makes names, so that what a tool wrote on another system is found.
+
     Raises:
       UserError: it is a broken zip.
     """
-    found = files.zip_archive(source) if source.is_file() else files.folder(source)
+    there = files.zip_archive(source) if source.is_file() else files.folder(source)
+    found = {files.key(path): file for path, file in there.items()}
     tops = {path.partition("/")[0] for path in found}
     if len(tops) != 1 or tops & found.keys():
         return found
@@ -62,8 +66,8 @@ def split_of(path: str) -> str | None:
     >>> split_of("images/test.jpg") is None
     True
     """
-    names = (SPLITS.get(re.sub(r"\d*$", "", part).lower()) for part in path.split("/")[:-1])
-    return next((name for name in names if name), None)
+    names = (split_name(folder) for folder in path.split("/")[:-1])
+    return next((name for name in names if name in SPLITS.values()), None)
 
 
 def split_of_list(path: str) -> str | None:
@@ -106,6 +110,7 @@ class Images:
         # Label Studio serves local files as /data/local-files/?d=PATH.
         local = urllib.parse.parse_qs(address.query).get("d", [])
         asked = [written, urllib.parse.unquote(address.path), *local]
+        asked = [unicodedata.normalize("NFC", path) for path in asked]
         for path in asked:
             for folder in (posixpath.dirname(near), "", "images"):
                 candidate = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
