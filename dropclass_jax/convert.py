@@ -3,9 +3,9 @@
     python -m dropclass_jax.convert IN OUT --model=hrnet_w48
 
 IN is a checkpoint of torchvision, timm, HRNet's or DropClass's authors, the folder of a run,
-``package:NAME`` (the file of weights in an installed Python package) or ``imagenet`` (the model's
-customary ImageNet weights); OUT ends in .safetensors or .npz, holds what the model has use for, and
-goes into ``--config.init.path=OUT``.
+``package:NAME`` (the file of weights in an installed Python package), ``hf:OWNER/NAME[/FILE]`` (of
+the Hugging Face hub) or ``imagenet`` (the model's customary ImageNet weights). OUT ends in
+.safetensors or .npz, holds what the model has use for, and goes into ``--config.init.path=OUT``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained, weight_files
 from dropclass_jax.models.variables import init_shapes
-from dropclass_jax.runs import checkpoint
+from dropclass_jax.runs import initial
 
 
 def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadReport:
@@ -30,7 +30,7 @@ def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadRepo
     The classifiers are kept whatever their number of classes is.
 
     Args:
-      source: see ``checkpoint.read_weights``.
+      source: see ``weight_sources.find``.
       target: ``.npz`` or ``.safetensors``.
       model: a name of ``dropclass_jax.models``.
 
@@ -41,11 +41,10 @@ def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadRepo
       UserError: anything that does not fit; nothing is written then.
     """
     weight_files.check_writable(target)
-    arrays = checkpoint.read_weights(source, model)
+    weights = initial.fetch(str(source), model)
     # The number of classes is the file's own, or any: a fresh classifier is not written.
-    network = models.create(model, pretrained.num_classes(arrays) or 2, auxiliary=True)
-    shapes = init_shapes(network)
-    variables, report = pretrained.load_state_dict(shapes, arrays)
+    network = models.create(model, pretrained.num_classes(weights.arrays) or 2, auxiliary=True)
+    variables, report = initial.load(init_shapes(network), weights, model)
     leaves = traverse_util.flatten_dict(variables, sep="/")
     fresh = set(report.missing)
     weight_files.write(target, {k: np.asarray(v) for k, v in leaves.items() if k not in fresh})

@@ -55,10 +55,10 @@ def train(config: ConfigDict, workdir: Path) -> int:
     _check_agreement(config)
     check.check(config)
     with processes.together():
-        initial_weights, report = None, None
+        start_from, report = None, None
         if config.init.path and not checkpoint.exists(workdir):
             any_classes = create_network(config, num_classes=2)
-            initial_weights = initial.read(config.init.path, config.model.name, any_classes)
+            start_from = initial.read(config.init.path, config.model.name, any_classes)
         dataset = load_data(config)
         built = build.build(config, dataset)
         for split in ("train", *config.eval.splits):
@@ -72,8 +72,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
         )
         batches_from()  # refuses what cannot work while there is no run yet
         variables = init_variables(built.model, jax.random.key(config.seed))
-        if initial_weights is not None:
-            variables, report = pretrained.load_state_dict(variables, initial_weights)
+        if start_from is not None:
+            variables, loaded = pretrained.load_state_dict(variables, start_from.arrays)
+            report = f"{start_from.about}: {loaded}"
     processes.check_agreement({"data": dataset.fingerprint})
     held = ExitStack()  # what must last as long as the training
 
@@ -91,13 +92,13 @@ def train(config: ConfigDict, workdir: Path) -> int:
     arrays = {f"array {name}": checksum for name, checksum in checksums.of(current).items()}
     processes.check_agreement({"the step to start at": int(current.step), **arrays})
     current = pmap.replicate(current)
-    del variables, initial_weights  # a copy of all parameters each, by now
+    del variables, start_from  # a copy of all parameters each, by now
     step = int(current.step)
     progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
     if step:
         progress.say(f"continuing {workdir} at step {step}")
     elif report:
-        progress.say(f"{config.init.path}: {report}")
+        progress.say(report)
     batches = batches_from(start_step=step)
     if step < config.total_steps:
         train_step = _compile(pmap.pmap_step(built.train_step), current, config)

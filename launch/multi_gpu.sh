@@ -15,12 +15,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' launch/multi_gpu.sh; }
-
-fail() {
-  echo "error: $*" >&2
-  exit 2
-}
+# shellcheck source=launch/common.sh
+source launch/common.sh
 
 supervise() { bash launch/supervise.sh "$1" "$workdir.launch" "${@:2}"; }
 
@@ -98,7 +94,7 @@ train() {
 command=train
 case ${1:-} in
   logs | status | stop) command=$1 && shift ;;
-  -h | --help) usage && exit ;;
+  -h | --help) usage launch/multi_gpu.sh && exit ;;
 esac
 gpus='' restarts=5 detach='' workdir='' arguments=()
 while [ $# -gt 0 ]; do

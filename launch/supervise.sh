@@ -13,12 +13,8 @@
 # tpu_vm.sh are made of this. For Linux.
 set -euo pipefail
 
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' "$0"; }
-
-fail() {
-  echo "error: $*" >&2
-  exit 2
-}
+# shellcheck source=launch/common.sh
+source "$(dirname "$0")/common.sh"
 
 # A pid alone may have gone to another process since: after a restart of the machine above all.
 supervised() {
@@ -147,7 +143,7 @@ stop() {
 command=${1:-}
 case $command in
   start | supervise | logs | status | stop) ;;
-  -h | --help) usage && exit ;;
+  -h | --help) usage "$0" && exit ;;
   *) fail "the first argument is start, logs, status or stop; --help tells more" ;;
 esac
 [ $# -ge 2 ] || fail "$command needs a folder"

@@ -38,17 +38,12 @@ archive=build/dropclass_jax.tar.gz
 packed=(README.md LICENSE pyproject.toml requirements.txt configs dropclass_jax launch)
 supervise='bash launch/supervise.sh'
 record=../dropclass_jax.run # of supervise.sh on each worker, its log for one
+# shellcheck source=launch/common.sh
+source launch/common.sh
 # shellcheck source=launch/dry_run.sh
 source launch/dry_run.sh
 
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' launch/tpu_vm.sh; }
-
 say() { [ -n "$dry_run" ] || echo "tpu_vm: $*" >&2; }
-
-fail() {
-  echo "error: $*" >&2
-  exit 2
-}
 
 give_up() {
   say "$*"
@@ -308,7 +303,7 @@ default_to() {
 command=${1:-}
 case $command in
   run | up | status | logs | stop | down) shift ;;
-  -h | --help) usage && exit ;;
+  -h | --help) usage launch/tpu_vm.sh && exit ;;
   *) fail "the first argument is run, up, status, logs, stop or down; --help tells more" ;;
 esac
 name='' type='' zone='' project='' version='' spot='' queued='' setup='' then_down='' dry_run=''
@@ -330,7 +325,7 @@ while [ $# -gt 0 ]; do
     --then-down) then_down=yes ;;
     --dry-run) dry_run=yes ;;
     --) shift && break ;;
-    -h | --help) usage && exit ;;
+    -h | --help) usage launch/tpu_vm.sh && exit ;;
     *) fail "unknown option $1; those of the training come after --; --help tells more" ;;
   esac
   shift

@@ -45,7 +45,9 @@ def get_config() -> ConfigDict:
                 "freeze_bn": (),  # norms that keep their statistics, as ('backbone',) or ('*',)
             },
             "init": {
-                "path": "",  # weights to start from: a file or a run; see docs/networks.md
+                # Weights to start from: a file, the folder of a run, 'imagenet' (the network's
+                # customary ones), 'package:NAME' or 'hf:OWNER/NAME[/FILE]'; see docs/networks.md
+                "path": "",
             },
             "dropclass": {
                 "enabled": True,  # off is plain training: the baseline

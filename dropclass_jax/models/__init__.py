@@ -13,14 +13,8 @@ from dropclass_jax.dropclass import check_settings
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.models import efficientnet_lite, heads, hrnet, layers, mobilenet_v3, resnet
 from dropclass_jax.models.layers import Layers
+from dropclass_jax.models.normalization import Normalization
 from dropclass_jax.models.segmenter import Segmenter
-
-
-class Normalization(NamedTuple):
-    """How images are brought to a network: ``(image / 255 - mean) / std``, for R, G and B."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 class Backbone(NamedTuple):
@@ -35,7 +29,7 @@ class Backbone(NamedTuple):
       auxiliary: the map that the auxiliary head reads.
       normalization: of its images, where its weights want another than their data set's, which is
         ImageNet's mean and deviation.
-      imagenet: the customary weights from ImageNet, as ``weight_sources.local_path`` takes them.
+      imagenet: the customary weights from ImageNet, as ``weight_sources.find`` takes them.
     """
 
     create: Callable[..., nn.Module]

@@ -29,7 +29,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from dropclass_jax.errors import UserError, first_line
 from dropclass_jax.files import write_json
-from dropclass_jax.models import weight_files, weight_sources
+from dropclass_jax.models import weight_files
 from dropclass_jax.parallel import processes
 from dropclass_jax.runs import checksums
 from dropclass_jax.training.state import TrainState
@@ -318,13 +318,11 @@ def variable_shapes(workdir: Path) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
 
 
-def read_weights(path: str | os.PathLike, network: str = "") -> dict[str, np.ndarray]:
+def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The tensors of a file of weights, or of a run's last checkpoint.
 
     Args:
-      path: a file that ``weight_files.read`` takes, the folder of a run, or anything else that
-        ``weight_sources.local_path`` makes one of.
-      network: the one that ``imagenet`` is to be for.
+      path: a file that ``weight_files.read`` takes, or the folder of a run.
 
     Returns:
       ``{name: array}``; of a run, what it predicts with: ``params/...`` and ``batch_stats/...``.
@@ -332,7 +330,7 @@ def read_weights(path: str | os.PathLike, network: str = "") -> dict[str, np.nda
     Raises:
       UserError: names the file or folder and what is wrong with it.
     """
-    workdir = weight_sources.local_path(str(path), network)
+    workdir = Path(path).expanduser()
     if not workdir.is_dir():
         return weight_files.read(workdir)
     variables, _ = restore_variables(workdir, variable_shapes(workdir))

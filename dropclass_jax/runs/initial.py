@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import numpy as np
 
+from dropclass_jax import models
+from dropclass_jax.data.info import IMAGENET_MEAN, IMAGENET_STD
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained, recognise
+from dropclass_jax.models import pretrained, recognise, weight_sources
+from dropclass_jax.models.normalization import Normalization
 from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.runs import checkpoint
 
 
-def read(path: str, name: str, model: nn.Module) -> dict[str, np.ndarray]:
-    """The tensors of a file or run, which fit a network; the data is not needed.
+class Weights(NamedTuple):
+    """Weights of somebody's, in memory.
+
+    Attributes:
+      arrays: the tensors, by the names of their file.
+      about: where they are from, for a person to see.
+    """
+
+    arrays: dict[str, np.ndarray]
+    about: str
+
+
+def read(spec: str, network: str, model: nn.Module) -> Weights:
+    """Weights that fit a network; the data is not needed.
 
     Args:
-      path: see ``checkpoint.read_weights``.
-      name: the network's; see ``dropclass_jax.models``.
-      model: the network, of any number of classes.
+      spec: see ``weight_sources.find``.
+      network: its name; see ``dropclass_jax.models``.
+      model: the network itself, of any number of classes.
 
     Raises:
-      UserError: names the file and what is wrong with it; where it holds another network's
-        backbone, that network.
+      UserError: as ``fetch`` and ``load``.
     """
-    arrays = checkpoint.read_weights(path, name)
+    weights = fetch(spec, network)
+    load(init_shapes(model), weights, network)
+    return weights
+
+
+def load(
+    variables: Mapping[str, Any], weights: Weights, network: str
+) -> tuple[dict[str, Any], pretrained.LoadReport]:
+    """``pretrained.load_state_dict``, with errors that name the file.
+
+    Raises:
+      UserError: the weights do not fit; where they are another network's, that network is named.
+    """
     try:
-        pretrained.load_state_dict(init_shapes(model), arrays)
+        return pretrained.load_state_dict(variables, weights.arrays)
     except UserError as error:
-        fits = recognise.network_of(arrays)
-        mend = f". They fit --config.model.name={fits}" if fits not in (None, name) else ""
-        raise UserError(f"{path} for {name}: {error}{mend}") from error
-    return arrays
+        fits = recognise.network_of(weights.arrays)
+        mend = f". They fit the network {fits}" if fits not in (None, network) else ""
+        raise UserError(f"{weights.about} for {network}: {error}{mend}") from error
+
+
+def fetch(spec: str, network: str) -> Weights:
+    """The weights that ``weight_sources.find`` finds, whatever network they are of.
+
+    Raises:
+      UserError: they cannot be read, or are known to want images of another normalization than the
+        network gets.
+    """
+    source = weight_sources.find(spec, network)
+    given = models.normalization(network) or Normalization(IMAGENET_MEAN, IMAGENET_STD)
+    wanted = source.normalization
+    if wanted and not wanted.is_like(given):
+        raise UserError(
+            f"{source.about} want images of {wanted}, {network} gets {given}: they are of another "
+            "network, whatever its tensors are called"
+        )
+    return Weights(checkpoint.read_weights(source.path), source.about)

@@ -11,7 +11,7 @@ import reference
 from dropclass_jax import models
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
-from dropclass_jax.models import heads, mobilenet_v3, pretrained, resnet
+from dropclass_jax.models import efficientnet_lite, heads, mobilenet_v3, pretrained, resnet
 from dropclass_jax.models.segmenter import Segmenter
 
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -36,7 +36,7 @@ def random_variables(model, seed=0):
 
 
 # One a family: the others are the same code with other numbers.
-FAMILIES = ("hrnet_w18_small_v1", "resnet50", "mobilenet_v3_large")
+FAMILIES = ("hrnet_w18_small_v1", "resnet50", "mobilenet_v3_large", "efficientnet_lite0")
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "mobilenet_v3_small"])
@@ -80,6 +80,12 @@ ATROUS = {
         output_stride,
         dilate_first=False,
     ),
+    "efficientnet_lite": lambda output_stride: efficientnet_lite.EfficientNetLite(
+        efficientnet_lite.BLOCKS[:4]
+        + efficientnet_lite.BLOCKS[5:7]
+        + efficientnet_lite.BLOCKS[11:13],
+        output_stride,
+    ),
 }
 
 
@@ -118,6 +124,7 @@ MIRRORED = {
     "hrnet": lambda: models.create("hrnet_w18_small_v1", 4),
     "deeplab_v3": lambda: Segmenter(resnet.ResNet((1, 1, 1, 1), 8), heads.DeepLabV3(), 4),
     "lr_aspp": lambda: models.create("lr_aspp_mobilenet_v3_small", 4),
+    "lr_aspp_plus": lambda: models.create("efficientnet_lite0", 4),
 }
 
 
