@@ -61,6 +61,17 @@ def test_the_table_of_options_has_every_key_and_no_other():
     assert not known.keys() - sections - listed
 
 
+def test_the_table_of_rooms_is_that_of_the_layers():
+    """Every room, and in the order in which ``test_house`` lets them import."""
+    content = (ROOT / "docs/development.md").read_text()
+    table = content.split("| room |")[1].split("| top level |")[0]
+    first_cells = " ".join(line.split("|")[1] for line in table.splitlines() if line[:1] == "|")
+    listed = [name.removesuffix("/").removesuffix(".py") for name in
+              re.findall(r"`(\w+(?:/|\.py))`", first_cells)]  # fmt: skip
+    source = (ROOT / "tests/test_house.py").read_text().split("ROOMS = (")[1].split("\n)\n")[0]
+    assert listed == re.findall(r'"(\w+)"', source)
+
+
 def table_after(mark: str) -> list[list[str]]:
     """The cells of the rows of a table of RESULTS.md, its header first."""
     (content,) = re.findall(
