@@ -12,8 +12,8 @@ The default is a small size for CPUs, 96 x 128. `:MODEL,half` trains at 180 x 24
 360 x 480, for a GPU.
 """
 
-from configs import camvid
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import defaults
 
 # Of the height and width: 360 x 480.
 SIZES = {"": (4 / 15, (96, 128)), "half": (0.5, (180, 240)), "full": (1.0, (360, 480))}
@@ -23,9 +23,12 @@ def get_config(variant: str = "efficientnet_lite0"):
     model, _, size = variant.partition(",")
     if size not in SIZES:
         raise UserError(f"unknown option {size!r} of configs/camvid_imagenet.py; known: half, full")
-    config = camvid.get_config(model)
+    config = defaults.from_scratch()
+    config.data.name = "camvid"
+    resolution, config.augment.crop = SIZES[size]
+    config.data.options.update(resolution=resolution, skip_bad=False)
+    config.model.name = model
     config.init.path = "imagenet"
-    config.data.options.resolution, config.augment.crop = SIZES[size]
     config.optim.lr = 0.004  # of 0.0015 and this, the better for plain training
     config.total_steps = 10_000 if size == "full" else 800
     config.eval.every_steps = 1_000 if size == "full" else 400

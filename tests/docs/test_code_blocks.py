@@ -14,6 +14,7 @@ from report_fixture import STREETS, classes_of, entry_of
 
 from dropclass_jax import dropclass, losses, models, objective
 from dropclass_jax.errors import UserError
+from dropclass_jax.experiment import check
 from dropclass_jax.experiment.config import flatten, load_config
 from dropclass_jax.models import __main__ as table
 from dropclass_jax.reporting import page
@@ -29,6 +30,7 @@ TESTED = (
     "class Roads",
     "def recall_bars",
     "def get_arms",
+    "defaults.from_scratch",
     "export.deserialize",  # in test_commands.py
 )
 
@@ -181,7 +183,7 @@ def test_a_data_set_of_one_s_own(tmp_path):
     builder = names["Roads"](prepared_dir=tmp_path / "prepared", source_dir=tmp_path / "roads")
     builder.prepare()
     np.testing.assert_array_equal(builder.source("val")[0]["label"], mask)
-    assert builder.counts("class_pixels")["train"].tolist() == [60, 20]
+    assert builder.class_pixels()["train"].tolist() == [60, 20]
     cv2.imwrite(str(tmp_path / "roads/train/a.png"), mask + 5)
     builder = names["Roads"](prepared_dir=tmp_path / "prepared", source_dir=tmp_path / "roads")
     with pytest.raises(UserError, match=r"a\.png.*0 or 1"):
@@ -209,3 +211,11 @@ def test_a_sweep_of_one_s_own(tmp_path):
     assert list(sweep.arms) == ["plain", "control", "alpha_1"]
     known = dict(flatten(config))
     assert all(key in known for settings in sweep.arms.values() for key in settings)
+
+
+def test_a_config_of_one_s_own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(block("docs/training.md", "defaults.from_scratch"))
+    config = load_config(f"{path}:hrnet_w48")
+    assert (config.model.name, config.data.name) == ("hrnet_w48", "folder")
+    check.check(config)
