@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,8 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data.source import PreparedSource
 from dropclass_jax.data.streets import Streets
 from dropclass_jax.data.voc import Voc
+from dropclass_jax.data.windows import Values
 from dropclass_jax.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from dropclass_jax.data.builder import SegmentationBuilder
-    from dropclass_jax.data.info import DatasetInfo
-    from dropclass_jax.data.source import PreparedSource
 
 __all__ = ["Dataset", "create_builder", "load"]
 
@@ -41,12 +37,14 @@ class Dataset:
         [H, W, 3], ``label`` uint8 [H, W] and ``id`` str.
       class_pixels: labelled pixels of each class in each split, int64 [K].
       fingerprint: a hash of the source files and the options that the set was prepared from.
+      values: of 16-bit training images, by class, before and after they became 8-bit ones.
     """
 
     info: DatasetInfo
     splits: Mapping[str, PreparedSource]
     class_pixels: Mapping[str, np.ndarray]
     fingerprint: str
+    values: Values | None = None
 
     @property
     def counted_info(self) -> DatasetInfo:
@@ -117,6 +115,7 @@ def load(
         splits={split: builder.source(split) for split in builder.split_names},
         class_pixels=builder.class_pixels(),
         fingerprint=builder.fingerprint,
+        values=builder.prepared_values(),
     )
 
 
@@ -143,8 +142,6 @@ def create_builder(
     **options: Any,
 ) -> SegmentationBuilder:
     """The builder of a data set, with its source listed and nothing prepared; as ``load``."""
-    # TFDS is slow to import and only needed here.
-
     builders = {builder.name: builder for builder in (CamVid, Cityscapes, Folder, Streets, Voc)}
     _check_known("data set", [name], builders)
     builder = builders[name]

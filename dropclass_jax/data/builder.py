@@ -28,9 +28,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from dropclass_jax.data import codec, files
+from dropclass_jax.data import codec, files, windows
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data.source import PreparedSource
+from dropclass_jax.data.windows import Values
 from dropclass_jax.errors import UserError
 
 
@@ -62,10 +63,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
       fingerprint: a hash of the recipe.
       notes: lines to tell the user once, when the set is prepared or checked.
       window: as in ``DatasetInfo``; asked for when the images have been read.
+      values: of 16-bit training images, by class; likewise.
     """
 
     VERSION = tfds.core.Version("1.1.0")
     window: str | tuple[int, int] | None = None
+    values: Values | None = None
 
     def __init__(
         self,
@@ -147,6 +150,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             "class_pixels": class_pixels.tolist(),
             "shapes": shapes,
             "window": self.window,
+            "values": self.values._asdict() if split == "train" and self.values else None,
             "image_class_pixels": codec.encode_counts(np.reshape(image_pixels, (-1, num_classes))),
         }
 
@@ -190,6 +194,10 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         return dataclasses.replace(
             self.facts, window=tuple(window) if isinstance(window, list) else window
         )
+
+    def prepared_values(self) -> Values | None:
+        """``values``, as they were when the set was prepared."""
+        return windows.from_json(self.info.metadata["train"].get("values"))
 
     def class_pixels(self) -> dict[str, np.ndarray]:
         """The labelled pixels of each class in each split, int64 [K]."""

@@ -7,9 +7,10 @@ reads what an annotation tool left. Images may be PNG, JPEG, TIFF, WebP or BMP; 
 16-bit images become 8-bit ones here, once, by one linear map. What 0 and 255 stand for is the
 option ``window``:
 
-- ``set``, the default: all but 0.1 % on either side of the values of all training images together.
-  One map for the whole set keeps how bright two images are relative to each other, as it means
-  something in a CT slice or a radiometric satellite band; measuring costs a pass over ``train``.
+- ``set``, the default: all but 0.1 % on either side of the values of all training images together,
+  and wider where a class would be cut (see ``windows``). One map for the whole set keeps how bright
+  two images are relative to each other, which means something in a CT slice or a radiometric
+  satellite band; measuring costs a pass over ``train``.
 - ``image``: the same, of each image alone, for scenes whose exposure means nothing.
 - ``LOW:HIGH``: fixed, as ``0:4095`` for 12-bit sensors. ``full`` is ``0:65535``.
 """
@@ -23,18 +24,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dropclass_jax.data import checksums, codec, exports, headers, images, listing, masks
+from dropclass_jax.data import checksums, codec, exports, headers, images, listing, masks, windows
 from dropclass_jax.data.builder import Example
 from dropclass_jax.data.files import File
+from dropclass_jax.data.ordered import ordered_map, progress
 from dropclass_jax.data.pairs import Listing, Pair, PairBuilder
 from dropclass_jax.errors import UserError
 
+# Raise it with any change of the pixels that a TIFF is read as: prepared sets are kept by it.
+TIFF_VERSION = 2
+_TIFF = (".tif", ".tiff")
+
 
 class Depth(NamedTuple):
-    """Bits a channel and, of 16-bit images, what becomes 0 and 255; None for each image's own."""
+    """The depth of the training images.
+
+    Attributes:
+      bits: a channel.
+      window: of 16-bit images, what becomes 0 and 255; None for each image's own.
+      values: of 16-bit images, by class; None where each image has its own window.
+    """
 
     bits: int
     window: tuple[int, int] | None
+    values: windows.Values | None = None
 
 
 class Folder(PairBuilder, skip_registration=True):
@@ -78,7 +91,7 @@ class Folder(PairBuilder, skip_registration=True):
         images.check_storage(storage)
         if not 0 < val_share < 1:
             raise UserError(f"val_share {val_share}: want a share between 0 and 1")
-        self._storage, self._window_option = storage, images.parse_window(window)
+        self._storage, self._window_option = storage, windows.parse(window)
         rules = exports.Rules(unlabelled, unannotated)
         source = listing.find(source_dir, classes, rules)
         self._classes, self._listed_in = source.classes, source.listed_in
@@ -92,6 +105,10 @@ class Folder(PairBuilder, skip_registration=True):
             )
             notes = [*notes, *drawn]
         options = {"classes": self._classes.recipe(), "window": window, "storage": storage}
+        if any(
+            pair.image.where.lower().endswith(_TIFF) for f in found.values() for pair in f.pairs
+        ):
+            options["tiff"] = TIFF_VERSION
         super().__init__(
             self._classes.info(self.name),
             prepared_dir,
@@ -109,25 +126,49 @@ class Folder(PairBuilder, skip_registration=True):
     @functools.cached_property
     def _depth(self) -> Depth:
         """Of the training images; the first that can be read speaks for the bits of all."""
-        files = [pair.image for pair in self.listings["train"].pairs]
-        dtype, channels = _first_pixels(files)
+        pairs = self.listings["train"].pairs
+        dtype, channels = _first_pixels(pair.image for pair in pairs)
         if channels == 4:
             self.notes.append("the images have a fourth channel (alpha, or a band): it is dropped")
         if dtype == np.uint8:
             return Depth(8, None)
         window = self._window_option
+        if window == "image":
+            return Depth(16, None)
+        counts = windows.total(progress(ordered_map(self._counted, pairs), "values", len(pairs)))
         if window == "set":
-            window = images.measure_window(files)
-            low, high = window
-            self.notes.append(f"16-bit images: {low}..{high} become 0..255 (window={low}:{high})")
-        return Depth(16, None if window == "image" else window)
+            window = windows.choose(counts)
+        values = windows.describe(counts, self.facts.num_classes, window)
+        low, high = window
+        self.notes.append(f"16-bit images: {low}..{high} become 0..255 (window={low}:{high})")
+        self.notes += windows.warnings(self.facts.classes, values)
+        return Depth(16, window, values)
+
+    def _counted(self, pair: Pair) -> dict[int, np.ndarray]:
+        """The histogram of each class in a 16-bit pair; of any other none, as reading will say."""
+        try:
+            _, image, label = self._read_pair(pair)
+        except UserError:
+            return {}
+        return windows.by_class(image, label) if image.dtype == np.uint16 else {}
 
     @property
     def window(self) -> str | tuple[int, int] | None:
-        bits, window = self._depth
-        return None if bits == 8 else window or "image"
+        depth = self._depth
+        return None if depth.bits == 8 else depth.window or "image"
+
+    @property
+    def values(self) -> windows.Values | None:
+        return self._depth.values
 
     def read(self, pair: Pair) -> Example:
+        encoded, image, label = self._read_pair(pair)
+        is_turned = headers.is_turned(encoded)
+        encoded, image = self._to_8bit(pair.image, encoded, image)
+        return Example(pair.id, images.stored(encoded, image, self._storage), label, is_turned)
+
+    def _read_pair(self, pair: Pair) -> tuple[bytes, np.ndarray, np.ndarray]:
+        """The bytes of the image, its pixels at the depth they have, and its label."""
         encoded, image = images.read(pair.image)
         kind, codes = masks.read_codes(pair.label)
         if kind != self._classes.kind:
@@ -138,12 +179,10 @@ class Folder(PairBuilder, skip_registration=True):
         wanted = f"one that {self._listed_in} lists, as a class or under ignore"
         label = masks.translate(codes, self._table, pair.label, wanted)
         images.check_shapes(pair.image, image, pair.label, label)
-        is_turned = headers.is_turned(encoded)
-        encoded, image = self._to_8bit(pair.image, encoded, image)
-        return Example(pair.id, images.stored(encoded, image, self._storage), label, is_turned)
+        return encoded, image, label
 
     def _to_8bit(self, file: File, encoded: bytes, image: np.ndarray) -> tuple[bytes, np.ndarray]:
-        bits, window = self._depth
+        bits, window, _ = self._depth
         if 8 * image.itemsize != bits:
             raise UserError(
                 f"{file.where} has {8 * image.itemsize} bits a channel, but the first image of "
@@ -151,7 +190,8 @@ class Folder(PairBuilder, skip_registration=True):
             )
         if bits == 8:
             return encoded, image
-        image = images.to_8bit(image, window or images.window_of(images.histogram(image)))
+        window = window or windows.window_of(windows.histogram(image))
+        image = windows.to_8bit(image, window)
         return codec.encode_small(image), image
 
 

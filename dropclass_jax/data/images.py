@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 
-from dropclass_jax.data import codec, headers, jpeg, tiff
+from dropclass_jax.data import codec, headers, jpeg, tiff, windows
 from dropclass_jax.data.files import File
-from dropclass_jax.data.ordered import ordered_map
 from dropclass_jax.errors import UserError
 
 STORAGE = ("original", "exact", "jpeg")
@@ -17,9 +13,6 @@ STORAGE = ("original", "exact", "jpeg")
 # Formats of images, and those that every OpenCV decodes alike.
 KINDS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
 KEPT = ("PNG", "JPEG", "WebP", "BMP")
-
-# Of the values of 16-bit images, this share on either side is cut: hot pixels and dead ones.
-CUT = 0.001
 
 
 def read(file: File) -> tuple[bytes, np.ndarray]:
@@ -113,57 +106,6 @@ def stored(encoded: bytes, image: np.ndarray, storage: str) -> bytes:
     return encoded if headers.kind(encoded) in KEPT else codec.encode_small(image)
 
 
-def parse_window(text: str) -> str | tuple[int, int]:
-    """The option that says how 16-bit images become 8-bit ones.
-
-    >>> parse_window("0:4095")
-    (0, 4095)
-
-    Args:
-      text: ``set``, ``image``, ``full`` or ``LOW:HIGH``.
-
-    Raises:
-      UserError: it is none of them.
-    """
-    if text in ("set", "image"):
-        return text
-    if text == "full":
-        return 0, 65535
-    low, _, high = text.partition(":")
-    if low.isdecimal() and high.isdecimal() and int(low) < int(high) <= 65535:
-        return int(low), int(high)
-    raise UserError(
-        f"window is 'set', 'image', 'full' or LOW:HIGH with 0 <= LOW < HIGH <= 65535, not {text!r}"
-    )
-
-
-def histogram(image: np.ndarray) -> np.ndarray:
-    """How often a 16-bit image holds each value, over all channels, int64 [65536]."""
-    return np.bincount(image.ravel(), minlength=65536)
-
-
-def window_of(counts: np.ndarray) -> tuple[int, int]:
-    """The values between which all but ``CUT`` of the pixels on either side lie, low below high."""
-    shares = np.cumsum(counts) / max(counts.sum(), 1)
-    low = int(np.searchsorted(shares, CUT, side="right"))
-    high = int(np.searchsorted(shares, 1 - CUT))
-    low = min(low, 65534)
-    return low, max(high, low + 1)
-
-
-def measure_window(files: Iterable[File]) -> tuple[int, int]:
-    """``window_of`` all files together, 16-bit images; unreadable and 8-bit ones do not count."""
-
-    def count(file: File) -> Any:
-        try:
-            _, image = read(file)
-        except UserError:
-            return 0
-        return histogram(image) if image.dtype == np.uint16 else 0
-
-    return window_of(sum(ordered_map(count, files), np.zeros(65536, np.int64)))
-
-
 def as_trained(file: File, window: str | tuple[int, int] | None) -> np.ndarray:
     """Read an image and bring it to 8 bits as the images of a set were.
 
@@ -190,20 +132,6 @@ def as_trained(file: File, window: str | tuple[int, int] | None) -> np.ndarray:
             f"{file.where} has 16 bits a channel, and the run knows no map to the 8 bits that it "
             "was trained on: convert the image as the training images were converted"
         )
-    return to_8bit(image, window_of(histogram(image)) if window == "image" else window)
-
-
-def to_8bit(image: np.ndarray, window: tuple[int, int]) -> np.ndarray:
-    """Map 16-bit values linearly: ``low`` and below to 0, ``high`` and above to 255.
-
-    Args:
-      image: uint16 [H, W, C].
-      window: (low, high).
-
-    Returns:
-      uint8 [H, W, C], rounded half up.
-    """
-    low, high = window
-    values = np.clip(np.arange(65536), low, high) - low
-    table = (2 * 255 * values + (high - low)) // (2 * (high - low))
-    return table.astype(np.uint8)[image]
+    if window == "image":
+        window = windows.window_of(windows.histogram(image))
+    return windows.to_8bit(image, window)

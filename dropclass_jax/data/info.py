@@ -27,7 +27,7 @@ class DatasetInfo:
       std: RGB standard deviation, on the 0..1 scale.
       window: of a set of 16-bit images, the two values that became 0 and 255, or ``'image'`` where
         each image has its own; None for a set of 8-bit images, and where it was not kept. See
-        ``images.to_8bit``.
+        ``windows.to_8bit``.
     """
 
     name: str

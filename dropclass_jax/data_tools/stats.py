@@ -3,7 +3,8 @@
     python -m dropclass_jax.data stats --name camvid --dir CAMVID
 
 It prints a table and writes into a folder: ``stats.json``, all of the numbers; ``stats.png``, a
-chart of them; and ``class_weights.json``, class name to weight by one rule, for
+chart of them; of 16-bit images ``values.png``, the values of each class before and after they became
+8 bits; and ``class_weights.json``, class name to weight by one rule, for
 ``--config.loss.class_weights=FILE``. Everything is counted when a set is prepared, so that no image
 is read.
 """
@@ -22,7 +23,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
 from dropclass_jax.files import write_json
 from dropclass_jax.losses import class_weights
-from dropclass_jax.reporting.dataset_stats import chart, table
+from dropclass_jax.reporting.dataset_stats import chart, table, values_chart
 
 
 def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dic
     Returns:
       What ``stats.json`` holds: ``classes`` has an entry a class, in the set's order, with its
       ``pixels``, their ``share`` of the labelled ones, the ``images`` that hold it, their
-      ``image_share``, its ``group`` and its ``weights``, a value a rule.
+      ``image_share``, its ``group`` and its ``weights``, a value a rule; ``values`` is, of 16-bit
+      training images, ``data.windows.Values`` as a dict, else None.
 
     Raises:
       UserError: the set has no such split, or beta is out of its range.
@@ -71,6 +73,7 @@ def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dic
             }
             for k, name in enumerate(dataset.info.classes)
         ],
+        "values": dataset.values._asdict() if dataset.values and split == "train" else None,
     }
 
 
@@ -105,10 +108,13 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
         write_json(out / "stats.json", content)
         class_weights.write(out / "class_weights.json", dataset.info.classes, weights)
         chart(content).savefig(out / "stats.png")
+        if content["values"]:
+            values_chart(content).savefig(out / "values.png")
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
     print(table(content))
-    print(f"\nwritten: {out}/stats.json, stats.png, class_weights.json ({args.rule})")
+    pictures = "stats.png, values.png" if content["values"] else "stats.png"
+    print(f"\nwritten: {out}/stats.json, {pictures}, class_weights.json ({args.rule})")
     print(
         f"train with them: --config.loss.class_weights={args.rule}, "
         f"or, to edit them first, --config.loss.class_weights={out}/class_weights.json"

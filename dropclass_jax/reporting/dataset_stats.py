@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from dropclass_jax.data.windows import TOLERATED
 from dropclass_jax.evaluation import summary
 from dropclass_jax.losses import class_weights
 from dropclass_jax.reporting.plot_style import (
@@ -126,6 +128,50 @@ def chart(content: Mapping[str, Any]) -> Figure:
     handles = [h for pair in zip(groups, weights.lines, strict=True) for h in pair]
     legend(figure, handles=handles, loc="outside lower left", ncols=3)
     sentence_title(figure, _headline(content))
+    return figure
+
+
+def values_chart(content: Mapping[str, Any]) -> Figure:
+    """The values of each class as 16 and as 8 bits, a row a class, the commonest class on top.
+
+    The darker, the more of the class's own values; on the left, lines mark the window.
+    """
+    classes = by_share(content)
+    order = [content["classes"].index(about) for about in classes]
+    values = content["values"]
+    figure = new_figure(10.4, 0.235 * len(classes) + 1.9)
+    before, after = figure.subplots(1, 2, sharey=True)
+    first, last = values["span"]
+    panels = (
+        (before, "before", (first, last + 1), "16-bit values, and the window"),
+        (after, "after", (0, 256), "8-bit values, and what the window cuts"),
+    )
+    for axes, name, (left, right), title in panels:
+        shares = np.array(values[name])[order]
+        shares /= np.maximum(shares.max(axis=1, keepdims=True), 1e-12)
+        axes.imshow(
+            np.sqrt(shares),  # so that thin tails are seen
+            cmap=LinearSegmentedColormap.from_list("values", ["#ffffff", BLUE]),
+            aspect="auto",
+            interpolation="nearest",
+            extent=(left, right, len(classes) - 0.5, -0.5),
+        )
+        plain_axes(axes).grid(False)
+        axes.hlines(np.arange(len(classes) - 1) + 0.5, left, right, color=GRID, linewidth=0.4)
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+    for limit in values["window"]:
+        before.axvline(limit, color=ORANGE, linewidth=1.2)
+    before.set_yticks(range(len(classes)), [about["name"] for about in classes])
+    after.set_xticks([0, 64, 128, 192, 255])
+    after.tick_params(axis="y", length=0)
+    for row, k in enumerate(order):
+        if (lost := sum(values["cut"][k])) >= 0.001:
+            _note(after, 256, row, f"{_percent(lost)} cut")
+    after.set_xlim(0, 300)
+    low, high = values["window"]
+    cut = [content["classes"][k]["name"] for k in order if max(values["cut"][k]) > TOLERATED]
+    said = f"{', '.join(cut)}: cut by more than {TOLERATED:.0%}" if cut else "no class is cut much"
+    sentence_title(figure, f"{low} to {high} become 0 to 255: {said} ({content['dataset']}, train)")
     return figure
 
 

@@ -17,7 +17,7 @@ import tiny
 from PIL import Image
 
 from dropclass_jax import predict
-from dropclass_jax.data import codec, images
+from dropclass_jax.data import codec, windows
 from dropclass_jax.data.info import CITYSCAPES, VOC, DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
@@ -185,14 +185,14 @@ def test_sixteen_bits_become_eight_as_in_training(tmp_path):
     fabricate.write(tmp_path / "flat.png", fabricate.encode(fabricate.image(0)))
     inputs, _ = frames.find([tmp_path])
 
-    flat, image = [], images.to_8bit(deep, (100, 4180))
+    flat, image = [], windows.to_8bit(deep, (100, 4180))
     read = list(frames.read(inputs, (100, 4180)))
     np.testing.assert_array_equal(read[0].image, image)
     assert np.abs(image.astype(int) - fabricate.image(0)).max() <= 1
     assert "flat.png has 8 bits a channel, but the training images have 16" in str(read[1])
     low, high = np.quantile(deep, [0.001, 0.999], method="inverted_cdf").astype(int)
     alone, flat = frames.read(inputs, "image")
-    np.testing.assert_array_equal(alone.image, images.to_8bit(deep, (low, high)))
+    np.testing.assert_array_equal(alone.image, windows.to_8bit(deep, (low, high)))
     deep, flat = frames.read(inputs, None)
     assert "deep.png has 16 bits a channel, and the run knows no map" in str(deep)
     np.testing.assert_array_equal(flat.image, fabricate.image(0))
