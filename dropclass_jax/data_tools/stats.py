@@ -3,10 +3,9 @@
     python -m dropclass_jax.data stats --name camvid --dir CAMVID
 
 It prints a table and writes into a folder: ``stats.json``, all of the numbers; ``stats.png``, a
-chart of them; of 16-bit images ``values.png``, the values of each class before and after they became
-8 bits; and ``class_weights.json``, class name to weight by one rule, for
-``--config.loss.class_weights=FILE``. Everything is counted when a set is prepared, so that no image
-is read.
+chart of them; ``values.png``, of 16-bit images, the values of each class before and after they
+became 8 bits; and ``class_weights.json``, class name to weight by one rule, for
+``--config.loss.class_weights=FILE``. All is counted when a set is prepared: no image is read.
 """
 
 from __future__ import annotations

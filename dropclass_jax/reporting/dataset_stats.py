@@ -170,8 +170,10 @@ def values_chart(content: Mapping[str, Any]) -> Figure:
     after.set_xlim(0, 300)
     low, high = values["window"]
     cut = [content["classes"][k]["name"] for k in order if max(values["cut"][k]) > TOLERATED]
-    said = f"{', '.join(cut)}: cut by more than {TOLERATED:.0%}" if cut else "no class is cut much"
-    sentence_title(figure, f"{low} to {high} become 0 to 255: {said} ({content['dataset']}, train)")
+    lost = f"more than {TOLERATED:.0%} of the values"
+    said = f"{lost} of {', '.join(cut)} are cut" if cut else f"no class loses {lost}"
+    title = f"{low} to {high} become 0 to 255, and {said} ({content['dataset']}, train)"
+    sentence_title(figure, title)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from dropclass_jax import data
+from dropclass_jax.data import windows
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data_tools import stats
 from dropclass_jax.errors import UserError
@@ -97,6 +99,39 @@ def test_counts_are_those_of_the_labels(tmp_path):
     content = stats.collect(dataset, "train")
     pixels = [about["pixels"] for about in content["classes"]]
     assert pixels == dataset.class_pixels["train"].tolist()
+
+
+def deep(window: tuple[int, int]) -> data.Dataset:
+    """TOY of 16 bits: each class a thousand above the one before, but for the last, far above."""
+    counts = {}
+    for k, start in enumerate((0, 1000, 50_000)):
+        counts[k] = np.zeros(65536, np.int64)
+        counts[k][start : start + 1000] = 1
+    return dataclasses.replace(TOY, values=windows.describe(counts, 4, window))
+
+
+def test_16_bit_values_are_shown_before_and_after(tmp_path, capsys):
+    dataset = deep((0, 1999))
+    code = stats.main(lambda: dataset, ["--out", str(tmp_path)])
+    assert code == 0
+    assert "stats.png, values.png" in capsys.readouterr().out
+    content = json.loads((tmp_path / "stats.json").read_text())
+    assert content["values"]["cut"][2] == [0, 1]
+    assert cv2.imread(str(tmp_path / "values.png")).shape[1] == 1040
+    figure = dataset_stats.values_chart(content)
+    before, after = figure.axes
+    assert [text.get_text() for text in before.get_yticklabels()] == list(INFO.classes)
+    assert [line.get_xdata()[0] for line in before.lines] == [0, 1999]
+    assert [text.get_text() for text in after.texts] == ["100% cut"]
+    assert figure.get_suptitle().replace("\n", " ") == (
+        "0 to 1999 become 0 to 255, and more than 5% of the values of sign are cut (toy, train)"
+    )
+    picture = after.images[0].get_array()  # [K, 256]: sign is all at the end
+    assert picture[2].argmax() == 255
+    assert np.count_nonzero(picture[2]) == 1
+    wide = dataset_stats.values_chart(stats.collect(deep((0, 60_000)), "train"))
+    assert "no class loses more than 5% of the values" in wide.get_suptitle().replace("\n", " ")
+    assert stats.collect(TOY, "train")["values"] is None
 
 
 @pytest.mark.parametrize(
