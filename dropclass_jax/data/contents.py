@@ -45,10 +45,12 @@ def _values(file: File, known: dict[str, list]) -> list[int]:
     if stamp == _stamp(file) and stamp[1] is not None:
         return held
     try:
-        held = np.unique(masks.read_codes(file)[1]).tolist()
+        kind, codes = masks.read_codes(file)
     except UserError:  # reading it for the set will say so
         return []
-    return held if len(held) <= MOST else []
+    is_index = kind == "index"
+    held = np.flatnonzero(np.bincount(codes.ravel())) if is_index else np.unique(codes)
+    return held.tolist() if len(held) <= MOST else []
 
 
 def _read(memory: Path) -> dict[str, list]:

@@ -45,6 +45,7 @@ from dropclass_jax.data.exports.tree import (
 from dropclass_jax.errors import UserError
 
 TOOL = "COCO JSON"
+BOXED = "objects with a box and no mask, the pixels of which are ignored"
 
 
 def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
@@ -83,6 +84,8 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
         pictures += more
         faults += wrong
     where = tree[next(iter(lists))].where
+    if left[BOXED] and not any(name for p in pictures for name, _ in p.objects or ()):
+        raise UserError(f"{where} has boxes and no masks: export polygons or masks")
     notes = [f"{what}: {number}" for what, number in left.items() if number]
     return assemble("COCO annotations", TOOL, paint, pictures, faults, colors, where, rules, notes)
 
@@ -175,7 +178,7 @@ def _object(
         left["objects of fewer than three points, which are left out"] += is_small
         return None if is_small else (name, outline)
     x, y, width, height = annotation.get("bbox") or (0, 0, 0, 0)
-    left["objects with a box and no mask, the pixels of which are ignored"] += 1
+    left[BOXED] += 1
     return None, [polygons.box(x, y, width, height).tolist()]
 
 

@@ -70,7 +70,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             where = f"{file.where}: task {task.get('id', position)}"
             try:
                 with as_written(where, TOOL):
-                    image = images.find(_image_name(task), path, where)
+                    image = _find(images, _image_name(task), path, where)
                     size, objects = _task(task, left)
             except UserError as error:
                 faults.append(str(error))
@@ -104,6 +104,13 @@ def _is_list(content: Any) -> bool:
     if isinstance(first.get("data"), dict):
         return True
     return "annotation_id" in first or ("annotator" in first and "id" in first)  # JSON-MIN
+
+
+def _find(images: Images, name: str, path: str, where: str) -> str:
+    """The path of an image, which may be called as before it was uploaded."""
+    base = posixpath.basename(name)
+    before = re.sub(r"^[0-9a-f]{8}-", "", base)
+    return images.find(before if before in images and base not in images else name, path, where)
 
 
 def _image_name(task: dict) -> str:

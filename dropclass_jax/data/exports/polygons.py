@@ -67,14 +67,16 @@ def paint(label: np.ndarray, points: np.ndarray, value: int) -> None:
     top, bottom = int(first.min()), int(last.max())
     left = math.floor(np.clip(points[:, 0].min(), 0, width))
     right = math.ceil(np.clip(points[:, 0].max(), 0, width))
-    flips = np.zeros((bottom - top, right - left + 1), np.uint8)
+    columns = right - left + 1
+    flips = np.zeros((bottom - top) * columns, np.uint8)
     for edges in _parts(last - first):
         rows, edge = _rows(first[edges], (last - first)[edges])
         (x0, y0), (x1, y1) = upper[edges][edge].T, lower[edges][edge].T
         x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        columns = np.clip(np.ceil(x - 0.5), left, right).astype(np.int64)
-        np.bitwise_xor.at(flips, (rows - top, columns - left), 1)
-    inside = np.bitwise_xor.accumulate(flips, axis=1)[:, :-1].astype(bool)
+        column = np.clip(np.ceil(x - 0.5), left, right).astype(np.int64)
+        places, number = np.unique((rows - top) * columns + column - left, return_counts=True)
+        flips[places] ^= (number & 1).astype(np.uint8)
+    inside = np.bitwise_xor.accumulate(flips.reshape(-1, columns), axis=1)[:, :-1] > 0
     label[top:bottom, left:right][inside] = value
 
 

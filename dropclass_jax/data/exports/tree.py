@@ -92,6 +92,10 @@ class Images:
         for path in self.paths:
             self._by_name[posixpath.basename(path)].append(path)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is an image of this name in any folder."""
+        return name in self._by_name
+
     def find(self, name: Any, near: str, where: str) -> str:
         """The path of an image.
 
@@ -117,9 +121,13 @@ class Images:
                 if candidate in self._tree:
                     return candidate
         for path in asked:
-            if found := self._like(path):
-                if len(found) == 1:
-                    return found[0]
+            found = self._like(path)
+            # Of images of one name, a list of a split means those of that split.
+            mine = [f for f in found if split_of_list(near) and split_of(f) == split_of_list(near)]
+            found = mine if len(found) > 1 and mine else found
+            if len(found) == 1:
+                return found[0]
+            if found:
                 raise UserError(
                     f"{where} names {name!r}, which may be {found[0]} or {found[1]}: keep one"
                 )

@@ -305,6 +305,15 @@ def test_an_export_without_images_or_objects(root, load):
         load()
 
 
+def test_an_export_of_boxes(root, load):
+    fake.write_coco(root)
+    boxed = {"segmentation": [], "bbox": [1, 1, 3, 3]}
+    for path in root.glob("annotations/*.json"):
+        edited(path, lambda c: c.update(annotations=[{**a, **boxed} for a in c["annotations"]]))
+    with pytest.raises(UserError, match="has boxes and no masks: export polygons or masks"):
+        load()
+
+
 def test_a_huge_polygon(root, load):
     """A million corners all over the place take seconds, not gigabytes."""
     ring = np.random.default_rng(0).uniform(-1e6, 1e6, 200_000).tolist()

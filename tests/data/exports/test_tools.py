@@ -72,6 +72,17 @@ def test_polygons_of_one_object_are_together(root, load):
     np.testing.assert_array_equal(labels(load())["images/a"], expected)
 
 
+def test_images_of_one_name_in_two_splits(root, load):
+    """COCO's train2017/ and val2017/: a list means the images of its own split."""
+    for split, label in (("train", fake.CRACK_COCO), ("val", fake.BOTH_COCO)):
+        content = fake.coco({"a.png": label})
+        fake.write_json(root / f"annotations/instances_{split}2017.json", content)
+        fabricate.write(root / f"{split}2017/a.png", fake.image(len(split)))
+    found = labels(load())
+    np.testing.assert_array_equal(found["train2017/a"], fake.CRACK)
+    np.testing.assert_array_equal(found["val2017/a"], fake.BOTH)
+
+
 def test_names_of_another_system(root, load):
     """An accent of one or two characters is the same name; odd bytes become escapes."""
     content = fake.coco({"stra\u00dfe\u0301.png": fake.CRACK_COCO, "b.png": fake.BOTH_COCO})
@@ -182,6 +193,13 @@ def test_the_forms_of_label_studios_json(root, load):
     found = labels(load())
     assert len(found) == 3
     np.testing.assert_array_equal(found["c"], fake.BOTH)
+
+
+def test_label_studios_images_as_they_were_called_before(root, load):
+    fake.write_label_studio(root)
+    for path in (root / "images").iterdir():
+        path.rename(root / path.name.partition("-")[2])
+    assert labels(load()).keys() == set("abcd")
 
 
 def test_which_annotation_of_a_task_counts(root, load, capsys):
