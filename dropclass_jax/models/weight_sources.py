@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,9 +103,13 @@ def _on_the_hub(name: str) -> tuple[Path, Normalization | None]:
 
 
 def _fetched(repository: str, files: Sequence[str]) -> Path | None:
-    """The first of some files that a repository of the hub has, in the hub's own cache."""
+    """The first of some files that a repository of the hub has, in the hub's own cache.
+
+    What was fetched once is taken as it is, without asking the hub for a newer one.
+    """
     try:
-        from huggingface_hub import errors, hf_hub_download
+        import huggingface_hub
+        from huggingface_hub import errors
     except ImportError:
         raise UserError(
             f"weights hf:{repository} need huggingface_hub: `pip install huggingface_hub`, or "
@@ -111,8 +117,12 @@ def _fetched(repository: str, files: Sequence[str]) -> Path | None:
         ) from None
     for file in files:
         try:
-            return Path(hf_hub_download(repository, file))
-        except errors.LocalEntryNotFoundError as error:  # no answer, and nothing kept
+            kept = huggingface_hub.try_to_load_from_cache(repository, file)
+            if isinstance(kept, str):  # else None, or the note that there is no such file
+                return Path(kept)
+            with _without_warnings():
+                return Path(huggingface_hub.hf_hub_download(repository, file))
+        except errors.LocalEntryNotFoundError as error:
             raise UserError(
                 f"weights hf:{repository}: the hub cannot be reached, and {file} is not in its "
                 f"cache: fetch the file elsewhere and give its path ({first_line(error)})"
@@ -134,6 +144,18 @@ def _fetched(repository: str, files: Sequence[str]) -> Path | None:
                 f"weights hf:{repository}: {file} cannot be fetched: {first_line(error)}"
             ) from error
     return None
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """huggingface_hub warns of every attempt of several; an error says all of it in the end."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _declared(config: Path | None) -> Normalization | None:

@@ -129,7 +129,7 @@ def torch_maps(state_dict, images):
 
 
 def backbone_variables(state_dict):
-    shapes = init_shapes(models.create(NAME, 5, dropclass=False))
+    shapes = init_shapes(models.create(NAME, 5, dropclass=None))
     variables, report = pretrained.load_state_dict(shapes, state_dict)
     return {kind: tree["backbone"] for kind, tree in variables.items()}, report
 

@@ -11,7 +11,7 @@ from flax import traverse_util
 
 from dropclass_jax import models
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained
+from dropclass_jax.models import pretrained, recognise
 from dropclass_jax.models.torch_names import torch_keys
 
 NAME = "hrnet_w18_small_v1"
@@ -67,8 +67,8 @@ def test_every_tensor_lands_where_it_belongs(variables, state_dict):
     [
         ("hrnet_w18_small_v1", "hrnet_w18_small_v1", {}),
         ("hrnet_w18_small_v2", "hrnet_w18_small_v2", {}),
-        ("deeplabv3_resnet50", "resnet50", {"dropclass": False, "auxiliary": True}),
-        ("deeplabv3_mobilenet_v3_large", "mobilenet_v3_large", {"dropclass": False}),
+        ("deeplabv3_resnet50", "resnet50", {"dropclass": None, "auxiliary": True}),
+        ("deeplabv3_mobilenet_v3_large", "mobilenet_v3_large", {"dropclass": None}),
     ],
 )
 def test_names_map_one_to_one(fixture, name, options):
@@ -231,3 +231,30 @@ def test_the_wider_dtype_is_kept(variables, state_dict):
         np.testing.assert_array_equal(stem["norm"]["bias"], file["bn1.bias"])
         assert stem["norm"]["scale"].dtype == np.float32
         np.testing.assert_array_equal(stem["norm"]["scale"], file["bn1.weight"].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fixture", "network"),
+    [
+        ("timm_mobilenetv3_small_100", "mobilenet_v3_small"),
+        ("lraspp_mobilenet_v3_large", "lr_aspp_mobilenet_v3_large"),
+    ],
+)
+def test_the_network_of_somebodys_weights_is_told(fixture, network):
+    assert recognise.network_of(file_of(fixture)) == network
+
+
+def test_weights_of_no_network_of_ours_are_told(monkeypatch):
+    small = {name: models.BACKBONES[name] for name in ("mobilenet_v3_small", "efficientnet_lite0")}
+    monkeypatch.setattr(models, "BACKBONES", small)  # the others would take a while
+    assert recognise.network_of(file_of("resnet50")) is None
+
+
+def test_only_timm_s_mobilenet_v3_has_its_epsilon_mended():
+    """timm's EfficientNet has the same stem, and our epsilon."""
+    of_norm = {f"bn1.{leaf}": np.full(4, 0.5, np.float32) for leaf in ("weight", "running_var")}
+    stem = {"conv_stem.weight": np.ones((4, 3, 3, 3), np.float32), **of_norm}
+    mobilenet = {**stem, "blocks.5.0.conv.weight": np.ones((8, 4, 1, 1), np.float32)}
+    assert np.all(pretrained._in_our_form(stem)["bn1.weight"] == 0.5)
+    mended = pretrained._in_our_form(mobilenet)["bn1.weight"]
+    np.testing.assert_allclose(mended, 0.5 * np.sqrt((0.5 + 1e-3) / (0.5 + 1e-5)), rtol=1e-6)
