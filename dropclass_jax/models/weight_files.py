@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,18 @@ OUR_SUFFIXES = (".npz", ".safetensors")
 
 # Under what training scripts save the state dict, the average of the parameters last.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
+
+
+_SAFETENSORS_TYPES = (
+    *("F64", "F32", "F16", "BF16"),
+    *("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"),
+)
+
+# What zipfile and NumPy raise at a file that is no archive of arrays, is damaged, or lies.
+_NOT_NPZ = (
+    *(ValueError, TypeError, EOFError, OSError, MemoryError, OverflowError, RecursionError),
+    *(RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -43,9 +57,12 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if path.suffix not in readers:
         raise UserError(f"weights {path} are none of {', '.join(readers)}, nor a run's folder")
     try:
-        return readers[path.suffix](path)
+        arrays = readers[path.suffix](path)
     except OSError as error:
         raise UserError(f"weights {path} cannot be read: {error}") from error
+    if not arrays:
+        raise UserError(f"weights {path} hold no arrays")
+    return arrays
 
 
 def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
@@ -78,23 +95,38 @@ def check_writable(path: Path) -> None:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
+        zipfile.ZipFile(path).close()  # NumPy takes any other file for a pickle or a single array
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+            arrays = dict(file)
+    except _NOT_NPZ as error:
         raise UserError(
-            f"weights {path} are no whole .npz file of plain arrays: {error}"
+            f"weights {path} are no whole .npz file of plain arrays: {first_line(error)}"
         ) from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiubV":
+            held = getattr(array, "dtype", "no array")
+            raise UserError(f"weights {path}: {key!r} is {held}: want arrays of real numbers")
+    return arrays
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.flax import load_file  # the NumPy reader has no bfloat16
 
     try:
+        with safe_open(path, "numpy") as file:
+            types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        for key, held in types.items():
+            if held not in _SAFETENSORS_TYPES:
+                raise UserError(
+                    f"weights {path}: {key!r} is {held}: want {', '.join(_SAFETENSORS_TYPES)}"
+                )
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             return {key: np.asarray(array) for key, array in load_file(path).items()}
-    except SafetensorError as error:
-        raise UserError(f"weights {path} are no whole .safetensors file: {error}") from error
+    except (SafetensorError, MemoryError) as error:
+        raise UserError(
+            f"weights {path} are no whole .safetensors file: {first_line(error)}"
+        ) from error
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -112,13 +144,30 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
             f"weights {path} hold more than tensors, which would mean to run code from the file: "
             f"save the network's state_dict() alone ({first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, TypeError, MemoryError) as error:
         raise UserError(f"weights {path} are no whole PyTorch file: {first_line(error)}") from error
-    tensors = _state_dict(content)
+    try:
+        tensors = _state_dict(content)
+    except RecursionError:  # a mapping that holds itself
+        tensors = {}
     if not tensors:
         raise UserError(
             f"weights {path} hold no state dict, at the top or under {', '.join(_WRAPPERS)}"
         )
+    types = (torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.bool)
+    types += (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    for key, tensor in tensors.items():
+        where = f"weights {path}: {key!r}"
+        if tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
+            kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else tensor.layout
+            raise UserError(f"{where} is a {kind} tensor: save plain, dense ones")
+        if tensor.dtype not in types:
+            raise UserError(f"{where} is {tensor.dtype}: save it as float32, float16 or bfloat16")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(
+                f"{where} of shape {tuple(tensor.shape)} repeats fewer values, which are all that "
+                "the file holds: save a contiguous() copy"
+            )
     # bfloat16 is not NumPy's.
     wide = lambda x: x.float() if x.dtype == torch.bfloat16 else x  # noqa: E731
     return {key: wide(tensor.detach()).numpy() for key, tensor in tensors.items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
 import subprocess
 import sys
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +105,85 @@ def test_bad_torch_files(tmp_path):
     path.write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"file\.pth"):
         weight_files.read(path)
+
+
+def npz_of(header: str, content: bytes = bytes(64)) -> bytes:
+    """An archive of one array with a header of one's own."""
+    text = header.encode().ljust(117) + b"\n"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", member)
+    return file.getvalue()
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"hello")
+    return file.getvalue()
+
+
+def npy_of(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def safetensors_of(dtype: str, shape: list[int], size: int) -> bytes:
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(16)
+
+
+START = "{'descr': '%s', 'fortran_order': False, 'shape': "
+HOSTILE = {
+    "an .npy that is called .npz": (".npz", npy_of(np.ones(3)), "no whole .npz file"),
+    "4 TB in 64 bytes": (".npz", npz_of(START % "<f4" + "(1000000000000,)}"), "no whole .npz file"),
+    "a negative shape": (".npz", npz_of(START % "<f4" + "(-1,)}"), "no whole .npz file"),
+    "a header that does not end": (".npz", npz_of(START % "<f4" + "("), "no whole .npz file"),
+    "texts": (".npz", npz_of(START % "<U4" + "(1,)}"), "'x' is <U4: want arrays of real numbers"),
+    "complex numbers": (".npz", npz_of(START % "<c8" + "(1,)}"), "'x' is complex64"),
+    "another zip": (".npz", zipped("a.txt"), "'a.txt' is no array"),
+    "no arrays": (".npz", zipped(), "hold no arrays"),
+    "float8": (".safetensors", safetensors_of("F8_E4M3", [16], 16), "'x' is F8_E4M3: want F64"),
+    "4 TB in 16 bytes": (".safetensors", safetensors_of("F32", [10**12], 4 * 10**12), "no whole"),
+    "an endless header": (
+        ".safetensors",
+        struct.pack("<Q", 2**60) + b"{}",
+        "no whole .safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_line(tmp_path, name):
+    suffix, content, message = HOSTILE[name]
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        weight_files.read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_tensors_that_are_no_plain_ones_are_named(tmp_path):
+    torch = pytest.importorskip("torch", reason="an optional extra")
+    path = tmp_path / "file.pth"
+    itself = {}
+    itself["model"] = itself
+    for content, message in (
+        ({"x": torch.eye(3).to_sparse()}, "'x' is a torch.sparse_coo tensor: save plain, dense"),
+        ({"x": torch.empty(3, device="meta")}, "'x' is a meta tensor: save plain, dense ones"),
+        ({"x": torch.ones(3).to(torch.float8_e4m3fn)}, "'x' is torch.float8_e4m3fn: save it as"),
+        ({"x": torch.ones(3, dtype=torch.complex64).conj()}, "'x' is torch.complex64: save it as"),
+        ({"x": torch.zeros(1).expand(10**6, 10**6)}, r"\(1000000, 1000000\) repeats fewer values"),
+        (itself, "hold no state dict"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(UserError, match=rf"file\.pth.*{message}") as error:
+            weight_files.read(path)
+        assert "\n" not in str(error.value)
 
 
 def test_convert_and_load_again(tmp_path):
