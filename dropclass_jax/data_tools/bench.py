@@ -32,6 +32,7 @@ from dropclass_jax.data.transforms import View
 from dropclass_jax.data_tools import arguments
 from dropclass_jax.errors import UserError
 from dropclass_jax.ops.labels import IGNORE_LABEL
+from dropclass_jax.reporting.text_table import aligned
 
 MOST_IMAGES = 256  # of a data set; more would only take longer to get into the cache
 RECIPE = transforms.scales((0.5, 2.1), 0.1)
@@ -254,18 +255,20 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def report(case: Case, results: Sequence[Mapping[str, Any]], times: Mapping[str, float]) -> str:
     """A table of one case for people."""
     height, width = (int(n) for n in np.max(case.source.shapes, axis=0))
-    lines = [
-        f"{case.name}: {height}x{width} to {case.crop[0]}x{case.crop[1]}",
-        f"  {'':34}{'images/s':>9}  {'lowest..highest':>17}  {'x plain':>8}",
-    ]
+    rows = []
     for row in results:
         rate, ratio = row["images_per_second"], row["times_the_plain_loop"]
         spread = f"{rate['lowest']:.0f}..{rate['highest']:.0f}"
-        lines.append(
-            f"  {row['variant']:34}{rate['median']:9.0f}  {spread:>17}  {ratio['median']:8.2f}"
-        )
+        rows.append([row["variant"], f"{rate['median']:.0f}", spread, f"{ratio['median']:.2f}"])
+    lines = aligned(["", "images/s", "lowest..highest", "x plain"], rows)
     parts = ", ".join(f"{name} {ms:.2f}" for name, ms in times.items())
-    return "\n".join([*lines, f"  ms an image in one thread: {parts}"])
+    return "\n".join(
+        [
+            f"{case.name}: {height}x{width} to {case.crop[0]}x{case.crop[1]}",
+            *(f"  {line}" for line in lines),
+            f"  ms an image in one thread: {parts}",
+        ]
+    )
 
 
 def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:

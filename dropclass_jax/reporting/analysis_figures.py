@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes
+from dropclass_jax.reporting.formats import tick
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
@@ -178,7 +179,7 @@ def similarity_by_share(runs: Runs, classes: Classes) -> Figure:
         axes.set_ylim(low - margin, high + margin)
         color, marker = styles(runs)[run["label"]]
         axes.scatter(shares[known], values[known], s=30, color=color, marker=marker, zorder=3)
-        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        axes.xaxis.set_major_formatter(tick)
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(lambda value, _: f"{round(value, 6):g}".replace("-", "−"))
         axes.tick_params(labelbottom=True)

@@ -14,6 +14,7 @@ from dropclass_jax.comparison.sides import Outcome
 from dropclass_jax.files import finite, write_json, write_text
 from dropclass_jax.reporting import compare_summary, page
 from dropclass_jax.reporting.compare_summary import Row
+from dropclass_jax.reporting.formats import percent
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GRID,
@@ -90,7 +91,7 @@ def figure(outcome: Outcome) -> Figure:
         axes.plot(row.difference[1:], [place, place], color=color, linewidth=1.6, zorder=2)
         face = color if filled else "white"
         axes.plot(row.difference.value, place, marker, color=color, markerfacecolor=face, zorder=3)
-        text = f"{100 * row.a:.1f} → {100 * row.b:.1f}"
+        text = f"{percent(row.a)} → {percent(row.b)}"
         axes.text(
             1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8,
             color=INK,

@@ -15,7 +15,8 @@ from dropclass_jax.comparison import bootstrap, intervals
 from dropclass_jax.comparison.intervals import Estimate
 from dropclass_jax.comparison.sides import Outcome
 from dropclass_jax.evaluation import summary
-from dropclass_jax.reporting import table
+from dropclass_jax.reporting.formats import percent, points
+from dropclass_jax.reporting.text_table import aligned
 from dropclass_jax.reporting.wording import against, count
 
 NOISE = "within noise"
@@ -116,7 +117,7 @@ def findings(outcome: Outcome) -> list[str]:
 def _basis(outcome: Outcome) -> list[str]:
     counts = [len(workdirs) for workdirs in outcome.workdirs]
     found = outcome.found
-    images = f"{100 * found.of_images[0]:.2f} points by the {outcome.images} images"
+    images = f"{percent(found.of_images[0], 2)} points by the {outcome.images} images"
     if max(counts) == 1:
         return [
             "This compares two networks, not two methods: the intervals are for other images alone "
@@ -125,7 +126,7 @@ def _basis(outcome: Outcome) -> list[str]:
         ]
     lines = [
         "The intervals are for other images and other seeds; the standard error of the difference "
-        f"in mean IoU is {images}, {100 * found.of_seeds[0]:.2f} by the seeds."
+        f"in mean IoU is {images}, {percent(found.of_seeds[0], 2)} by the seeds."
     ]
     if min(counts) == 1:
         lone, other = outcome.names if counts[0] == 1 else outcome.names[::-1]
@@ -152,7 +153,7 @@ def text(outcome: Outcome) -> str:
             *sides(outcome),
             "",
             f"IoU on {outcome.split} in %, classes by their share of the training pixels",
-            *table.aligned(HEADER, [cells(row) for row in classes], [cells(row) for row in means]),
+            *aligned(HEADER, [cells(row) for row in classes], [cells(row) for row in means]),
             "",
             *findings(outcome),
         ]
@@ -168,15 +169,10 @@ def cells(row: Row) -> list[str]:
     known = not math.isnan(difference.value)
     return [
         row.name,
-        "" if row.share is None else f"{100 * row.share:.2f}",
-        *("-" if math.isnan(value) else f"{100 * value:.1f}" for value in (row.a, row.b)),
-        points(difference.value) if known else "-",
+        percent(row.share, 2, unknown=""),
+        percent(row.a),
+        percent(row.b),
+        points(difference.value),
         f"{points(difference.low)} to {points(difference.high)}" if known else "-",
         row.verdict,
     ]
-
-
-def points(difference: float) -> str:
-    """A difference of fractions in points, with its sign: +1.2, -0.3, 0.0."""
-    rounded = round(100 * difference, 1)
-    return f"{rounded:+.1f}" if rounded else "0.0"

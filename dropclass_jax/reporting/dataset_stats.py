@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from dropclass_jax.data.windows import TOLERATED
 from dropclass_jax.evaluation import summary
 from dropclass_jax.losses import class_weights
+from dropclass_jax.reporting.formats import significant
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
@@ -25,6 +26,7 @@ from dropclass_jax.reporting.plot_style import (
     plain_axes,
     sentence_title,
 )
+from dropclass_jax.reporting.text_table import aligned
 
 GROUP_COLORS = {"head": BLUE, "medium": GREEN, "tail": ORANGE}
 RULE_MARKERS = {"inverse": "s", "median_frequency": "o", "effective_number": "^"}
@@ -33,36 +35,42 @@ RULE_MARKERS = {"inverse": "s", "median_frequency": "o", "effective_number": "^"
 def table(content: Mapping[str, Any]) -> str:
     """``collect``'s numbers for people, the commonest class first."""
     ignored = 1 - content["labelled_pixels"] / max(content["pixels"], 1)
-    name_width = max(len("class"), *(len(about["name"]) for about in content["classes"]))
-    columns = "".join(f"{rule:>18}" for rule in class_weights.RULES)
+    header = ["class", "pixels", "in images", "group", *class_weights.RULES]
+    rows = [
+        [
+            entry["name"],
+            significant(entry["share"]),
+            significant(entry["image_share"]),
+            entry["group"],
+            *(f"{entry['weights'][rule]:.3f}" for rule in class_weights.RULES),
+        ]
+        for entry in by_share(content)
+    ]
+    groups = ", ".join(f"{name} {limits}" for name, limits in summary.GROUPS.items())
     lines = [
         f"{content['dataset']}, {content['split']}: {content['images']} images, "
         f"{content['labelled_pixels'] / 1e6:.1f} million labelled pixels "
         f"({ignored:.1%} of all are ignored)",
         "",
-        f"{'class':{name_width}}  {'pixels':>8}  {'in images':>9}  {'group':<6}{columns}",
+        *aligned(header, rows),
+        "",
+        f"groups: {groups}",
+        f"weights: {_spreads(content)}",
     ]
-    for about in by_share(content):
-        weights = "".join(f"{about['weights'][rule]:18.3f}" for rule in class_weights.RULES)
-        share, images = (_percent(about[key]) for key in ("share", "image_share"))
-        lines.append(
-            f"{about['name']:{name_width}}  {share:>8}  {images:>9}  {about['group']:<6}{weights}"
-        )
-    groups = ", ".join(f"{name} {limits}" for name, limits in summary.GROUPS.items())
-    return "\n".join([*lines, "", f"groups: {groups}", f"weights: {_spreads(content)}"])
+    return "\n".join(lines)
 
 
 def by_share(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The classes, the commonest first; ties keep the set's order."""
-    return sorted(content["classes"], key=lambda about: -about["pixels"])
+    return sorted(content["classes"], key=lambda entry: -entry["pixels"])
 
 
 def _spreads(content: Mapping[str, Any]) -> str:
     """How far apart each rule sets the heaviest and the lightest class."""
-    present = [about["weights"] for about in content["classes"] if about["pixels"]]
+    present = [entry["weights"] for entry in content["classes"] if entry["pixels"]]
     spreads = []
     for rule in class_weights.RULES:
-        weights = [about[rule] for about in present] or [1.0]
+        weights = [entry[rule] for entry in present] or [1.0]
         spreads.append(f"{rule} {max(weights) / min(weights):.3g}")
     return "heaviest / lightest class: " + ", ".join(spreads)
 
@@ -73,32 +81,32 @@ def chart(content: Mapping[str, Any]) -> Figure:
     Both shares are on a logarithmic axis where a linear one would show the tail as nothing.
     """
     classes = by_share(content)
-    present = [about for about in classes if about["pixels"]]
+    present = [entry for entry in classes if entry["pixels"]]
     rows = np.arange(len(classes))
     figure = new_figure(10.4, 0.235 * len(classes) + 1.9)
     pixels, images, weights = figure.subplots(1, 3, sharey=True, width_ratios=(4, 2.2, 3.2))
-    colors = [GROUP_COLORS.get(about["group"], GRID) for about in classes]
-    least = min((about["share"] for about in present), default=1.0)
+    colors = [GROUP_COLORS.get(entry["group"], GRID) for entry in classes]
+    least = min((entry["share"] for entry in present), default=1.0)
     left = 10.0 ** np.floor(np.log10(least) - 0.3)  # the rarest class has a bar, too
 
     plain_axes(pixels, grid="x")
-    pixels.barh(rows, [max(about["share"] - left, 0) for about in classes], left=left, color=colors)
+    pixels.barh(rows, [max(entry["share"] - left, 0) for entry in classes], left=left, color=colors)
     pixels.set_xscale("log")
     pixels.set_xlim(left, 3)
     decades = np.arange(np.log10(left), 1)
     pixels.set_xticks(10.0 ** decades[:: 1 + len(decades) // 6])
     pixels.xaxis.set_major_formatter(lambda value, _: f"{_plain(100 * value)}%")
-    for row, about in zip(rows, classes, strict=True):
-        at = max(about["share"], left)
-        _note(pixels, at, row, _percent(about["share"]) if about["pixels"] else "absent")
-    pixels.set_yticks(rows, [about["name"] for about in classes])
+    for row, entry in zip(rows, classes, strict=True):
+        at = max(entry["share"], left)
+        _note(pixels, at, row, significant(entry["share"]) if entry["pixels"] else "absent")
+    pixels.set_yticks(rows, [entry["name"] for entry in classes])
     pixels.set_ylim(len(classes) - 0.4, -0.6)
     pixels.set_title("Share of the labelled pixels (log)", loc="left", fontsize=10, color=INK)
 
     plain_axes(images, grid="x")
-    images.barh(rows, [about["image_share"] for about in classes], color=colors)
-    for row, about in zip(rows, classes, strict=True):
-        _note(images, about["image_share"], row, f"{about['images']}")
+    images.barh(rows, [entry["image_share"] for entry in classes], color=colors)
+    for row, entry in zip(rows, classes, strict=True):
+        _note(images, entry["image_share"], row, f"{entry['images']}")
     images.set_xlim(0, 1.25)
     images.set_xticks([0, 0.5, 1])
     images.xaxis.set_major_formatter("{x:.0%}")
@@ -107,7 +115,7 @@ def chart(content: Mapping[str, Any]) -> Figure:
     plain_axes(weights, grid="both")
     for rule, marker in RULE_MARKERS.items():
         weights.plot(
-            [about["weights"][rule] for about in classes],
+            [entry["weights"][rule] for entry in classes],
             rows,
             marker,
             color=INK,
@@ -137,7 +145,7 @@ def values_chart(content: Mapping[str, Any]) -> Figure:
     The darker, the more of the class's own values; on the left, lines mark the window.
     """
     classes = by_share(content)
-    order = [content["classes"].index(about) for about in classes]
+    order = [content["classes"].index(entry) for entry in classes]
     values = content["values"]
     figure = new_figure(10.4, 0.235 * len(classes) + 1.9)
     before, after = figure.subplots(1, 2, sharey=True)
@@ -161,12 +169,12 @@ def values_chart(content: Mapping[str, Any]) -> Figure:
         axes.set_title(title, loc="left", fontsize=10, color=INK)
     for limit in values["window"]:
         before.axvline(limit, color=ORANGE, linewidth=1.2)
-    before.set_yticks(range(len(classes)), [about["name"] for about in classes])
+    before.set_yticks(range(len(classes)), [entry["name"] for entry in classes])
     after.set_xticks([0, 64, 128, 192, 255])
     after.tick_params(axis="y", length=0)
     for row, k in enumerate(order):
         if (lost := sum(values["cut"][k])) >= 0.001:
-            _note(after, 256, row, f"{_percent(lost)} cut")
+            _note(after, 256, row, f"{significant(lost)} cut")
     after.set_xlim(0, 300)
     low, high = values["window"]
     cut = [content["classes"][k]["name"] for k in order if max(values["cut"][k]) > TOLERATED]
@@ -175,10 +183,6 @@ def values_chart(content: Mapping[str, Any]) -> Figure:
     title = f"{low} to {high} become 0 to 255, and {said} ({content['dataset']}, train)"
     sentence_title(figure, title)
     return figure
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"
 
 
 def _plain(value: float) -> str:
@@ -193,8 +197,8 @@ def _note(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 def _headline(content: Mapping[str, Any]) -> str:
-    tail = [about for about in content["classes"] if about["group"] == "tail"]
-    share = sum(about["share"] for about in tail)
+    tail = [entry for entry in content["classes"] if entry["group"] == "tail"]
+    share = sum(entry["share"] for entry in tail)
     return (
         f"{len(tail)} of the {len(content['classes'])} classes of {content['dataset']} hold under "
         f"{summary.TAIL_SHARE:.0%} of the labelled pixels each, {share:.1%} together "

@@ -15,12 +15,14 @@ from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes, Entry
+from dropclass_jax.reporting.formats import tick
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
     GRID,
     INK,
     ORANGE,
+    OUTPUT_COLORS,
     label_points,
     legend,
     new_figure,
@@ -28,7 +30,6 @@ from dropclass_jax.reporting.plot_style import (
     sentence_title,
 )
 
-HEAD_COLORS = {"drop": BLUE, "plain": ORANGE}
 HEAD_MARKERS = {"drop": "o", "plain": "D"}
 LOSS_STYLES = {
     "loss": ("total", INK, "-"),
@@ -101,7 +102,7 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Figure:
             axes.plot(
                 order,
                 [values[step] for step in order],
-                color=HEAD_COLORS.get(head, GREEN),
+                color=OUTPUT_COLORS.get(head, GREEN),
                 linestyle=("-", "--", ":", "-.")[splits.index(split) % 4],
                 marker=HEAD_MARKERS.get(head, "s"),
                 markersize=4.5,
@@ -151,7 +152,7 @@ def iou_bars(entries: Sequence[Entry], classes: Classes) -> Figure:
             places,
             [value or 0 for value in values],
             thickness * 0.92,
-            color=HEAD_COLORS.get(entry["head"], GREEN),
+            color=OUTPUT_COLORS.get(entry["head"], GREEN),
             alpha=1.0 if number == 0 else 0.6,
             label=f"{entry['head']} head",
         )
@@ -223,8 +224,8 @@ def iou_against_share(entry: Entry, classes: Classes) -> Figure:
         axes.text(
             np.sqrt(left * right), 1.12, heading, ha="center", va="top", fontsize=9, color=INK
         )
-    axes.scatter(shares, values, s=34, color=HEAD_COLORS.get(entry["head"], GREEN), zorder=3)
-    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+    axes.scatter(shares, values, s=34, color=OUTPUT_COLORS.get(entry["head"], GREEN), zorder=3)
+    axes.xaxis.set_major_formatter(tick)
     axes.xaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("share of the training pixels (log scale)")

@@ -8,6 +8,7 @@ from typing import Any
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes, Entry
 from dropclass_jax.reporting import page, table, wording
+from dropclass_jax.reporting.formats import percent
 
 
 def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
@@ -37,8 +38,8 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
             rows.append(("group", [title, "", "", *means, *blank]))
         cells = [
             page.swatch(about["color"]) + page.text(about["name"]),
-            f"{100 * about['train_pixel_share']:.2f}",
-            f"{100 * shares[k]:.2f}",
+            percent(about["train_pixel_share"], 2),
+            percent(shares[k], 2),
             *(wording.number(other["iou"][k]) for other in entries),
             *(wording.number(entry[score][k]) for score in others),
         ]

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 INK = "#1b1f24"
 GRID = "#8a9099"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+OUTPUT_COLORS = {"drop": BLUE, "plain": ORANGE}
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dropclass_jax.reporting.formats import tick
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GREEN,
     GRID,
     INK,
     ORANGE,
+    OUTPUT_COLORS,
     legend,
     new_figure,
     plain_axes,
@@ -21,7 +23,6 @@ from dropclass_jax.reporting.plot_style import (
 )
 from dropclass_jax.reporting.sweep_summary import Row
 
-COLORS = {"drop": BLUE, "plain": ORANGE}
 MARKERS = {"drop": "o", "plain": "D"}
 PANELS = {
     "mean_iou": "mean IoU",
@@ -45,7 +46,9 @@ def arms(rows: Sequence[Row], question: str, split: str) -> Figure:
     first.set_ylim(len(rows) - 0.4, -0.6)
     heads = {row.head for row in rows}
     handles = [
-        first.plot([], [], MARKERS.get(head, "s"), color=COLORS.get(head, GRID), label=label)[0]
+        first.plot(
+            [], [], MARKERS.get(head, "s"), color=OUTPUT_COLORS.get(head, GRID), label=label
+        )[0]
         for head, label in {"drop": "drop head", "plain": "plain head"}.items()
         if head in heads
     ]
@@ -63,7 +66,7 @@ def _panel(axes: Axes, rows: Sequence[Row], name: str) -> None:
         axes.axvline(rows[0].scores[name].mean.value, color=INK, linestyle=":", linewidth=1)
     for place, score in scores:
         head = rows[place].head
-        color = COLORS.get(head, GRID)
+        color = OUTPUT_COLORS.get(head, GRID)
         axes.plot(score.mean[1:], [place, place], color=INK, linewidth=1.2, zorder=2)
         axes.plot(
             score.mean.value, place, MARKERS.get(head, "s"), color=color, markersize=7, zorder=3
@@ -75,7 +78,7 @@ def _panel(axes: Axes, rows: Sequence[Row], name: str) -> None:
     room = 0.35 * (max(values) - min(values)) + 0.005
     axes.set_xlim(max(min(values) - room, -0.005), max(values) + room)
     axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+    axes.xaxis.set_major_formatter(tick)
 
 
 def courses(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -127,7 +130,7 @@ def steps(courses: Mapping[str, Sequence[Row]], split: str) -> Figure:
                 handles.append(handle)
         room = 0.35 * (max(values) - min(values)) + 0.005
         axes.set_ylim(max(min(values) - room, -0.005), max(values) + room)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
+        axes.yaxis.set_major_formatter(tick)
         axes.set_xlabel("steps of training, in all (log scale)")
         axes.set_title(PANELS[name], loc="left", fontsize=10, color=INK)
     legend(chart, loc="outside lower center", ncols=len(handles), handles=handles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.files import finite, write_json, write_text
-from dropclass_jax.reporting import page, sweep_figures, sweep_summary, table, wording
+from dropclass_jax.reporting import page, sweep_figures, sweep_summary, wording
+from dropclass_jax.reporting.formats import percent, points
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
+from dropclass_jax.reporting.text_table import aligned
 
 
 def write(
@@ -72,7 +74,7 @@ def text(rows: Sequence[Row], split: str) -> list[str]:
     header, cells = _cells(rows)
     return [
         f"{split}, numbers in % (s/step: seconds)",
-        *table.aligned(header, cells, [])[:-1],
+        *aligned(header, cells),
     ]
 
 
@@ -125,15 +127,15 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 row.label,
                 *([str(row.steps)] if several else []),
                 str(len(row.seeds)),
-                _number(main.mean.value),
-                _number(main.deviation),
+                percent(main.mean.value),
+                percent(main.deviation),
                 _interval(main.mean),
-                "" if main.difference is None else _number(main.difference.value, "+"),
+                "" if main.difference is None else points(main.difference.value),
                 *([row.against or ""] if named else []),
-                "" if main.difference is None else _interval(main.difference, "+"),
+                "" if main.difference is None else _interval(main.difference, points),
                 main.verdict,
                 *(
-                    _number(row.scores[name].mean.value) if name in row.scores else "-"
+                    percent(row.scores[name].mean.value) if name in row.scores else "-"
                     for name in names
                 ),
                 "-" if row.seconds_per_step is None else f"{row.seconds_per_step:#.3g}",
@@ -142,14 +144,10 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
-def _number(value: float, sign: str = "") -> str:
-    return f"{100 * value:{sign}.1f}" if value == value else "-"
-
-
-def _interval(estimate: Any, sign: str = "") -> str:
+def _interval(estimate: Any, written: Callable[[float], str] = percent) -> str:
     if estimate.low != estimate.low:
         return "-"
-    return f"[{_number(estimate.low, sign)}, {_number(estimate.high, sign)}]"
+    return f"[{written(estimate.low)}, {written(estimate.high)}]"
 
 
 def _as_json(row: Row) -> dict[str, Any]:
@@ -227,8 +225,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
         where = f"{row.label}: {wording.against(score.difference.value, row.against)} in mean IoU"
         noise = {
             "unknown": "; with one seed, nothing can be said about noise",
-            "within noise": f", within noise: {_interval(score.difference, '+')}",
+            "within noise": f", within noise: {_interval(score.difference, points)}",
         }
-        more = f", more than noise: {_interval(score.difference, '+')}"
+        more = f", more than noise: {_interval(score.difference, points)}"
         sentences.append(f"{where}{noise.get(score.verdict, more)}.")
     return sentences

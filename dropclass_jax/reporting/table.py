@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dropclass_jax.evaluation import inference, summary
 from dropclass_jax.evaluation.summary import Classes, Entry
+from dropclass_jax.reporting.formats import percent, points
+from dropclass_jax.reporting.text_table import aligned
 
 # Of every class, with their headings; results of older versions lack the last two.
 SCORES = {
@@ -48,9 +50,9 @@ def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -
     rows = [
         [
             classes[k]["name"],
-            f"{100 * classes[k]['train_pixel_share']:.2f}",
-            f"{100 * shares[k]:.2f}",
-            *(_percent(entry[score][k]) for score in scores),
+            percent(classes[k]["train_pixel_share"], 2),
+            percent(shares[k], 2),
+            *(percent(entry[score][k]) for score in scores),
             *(_against(entry["iou"][k], baseline["iou"][k]) if compared else ()),
         ]
         for k in summary.by_share(classes)
@@ -62,7 +64,7 @@ def class_table(entry: Entry, classes: Classes, baseline: Entry | None = None) -
         means.append((f"  {group} classes ({count})", mean, others[group][0]))
     blank = [""] * (len(scores) - 1)
     mean_rows = [
-        [name, "", "", _percent(mean), *blank, *(_against(mean, other) if compared else ())]
+        [name, "", "", percent(mean), *blank, *(_against(mean, other) if compared else ())]
         for name, mean, other in means
     ]
     title = f"{entry['split']}, {entry['head']} head, {entry['images']} images{_seen(entry)}"
@@ -84,10 +86,10 @@ def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
     rows = [
         [
             classes[k]["name"],
-            f"{100 * classes[k]['train_pixel_share']:.2f}",
-            _percent(inside["iou"][k]),
-            _percent(outside["iou"][k]),
-            _points(gaps[k]),
+            percent(classes[k]["train_pixel_share"], 2),
+            percent(inside["iou"][k]),
+            percent(outside["iou"][k]),
+            points(gaps[k]),
         ]
         for k in summary.by_share(classes)
     ]
@@ -96,9 +98,9 @@ def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
         [
             f"mean ({len(both)} classes)",
             "",
-            _percent(summary.mean_present([inside["iou"][k] for k in both])),
-            _percent(summary.mean_present([outside["iou"][k] for k in both])),
-            _points(summary.mean_present(gaps)),
+            percent(summary.mean_present([inside["iou"][k] for k in both])),
+            percent(summary.mean_present([outside["iou"][k] for k in both])),
+            points(summary.mean_present(gaps)),
         ]
     ]
     title = f"IoU in context ({inside['split']}) and out of it ({outside['split']}), in %"
@@ -139,22 +141,13 @@ def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
                 )
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _points(value: float | None) -> str:
-    # The sum makes -0.0, which a small loss is rounded to, a plain zero.
-    return "-" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
-
-
 def difference(value: float | None, other: float | None) -> str:
     """How many points a fraction is above another: `+1.2`, or `-` where one is missing."""
-    return _points(None if value is None or other is None else value - other)
+    return points(None if value is None or other is None else value - other)
 
 
 def _against(value: float | None, other: float | None) -> list[str]:
-    return [_percent(other), difference(value, other)]
+    return [percent(other), difference(value, other)]
 
 
 def _seen(entry: Entry) -> str:
@@ -175,9 +168,7 @@ def _footer(entry: Entry, classes: Classes) -> list[str]:
     lines = [
         f"mean IoU over the {len(classes) - len(missing)} classes present; accuracy is also called "
         "recall",
-        "; ".join(
-            f"{name} {_percent(entry[key])}" for name, key in overall.items() if key in entry
-        ),
+        "; ".join(f"{name} {percent(entry[key])}" for name, key in overall.items() if key in entry),
         "class groups by share of the training pixels: "
         + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items()),
     ]
@@ -190,23 +181,6 @@ def _footer(entry: Entry, classes: Classes) -> list[str]:
     if any(entry["precision"][k] is None for k in present):
         lines.append("'-' in precision: never predicted")
     return lines
-
-
-def aligned(
-    header: Sequence[str], rows: Sequence[Sequence[str]], means: Sequence[Sequence[str]]
-) -> list[str]:
-    """Lines of text: the first column to the left, the rest to the right, rules in between."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, *means, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *rest = (
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join([first, *rest]).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [line(header), rule, *map(line, rows), rule, *map(line, means)]
 
 
 def print_tables(

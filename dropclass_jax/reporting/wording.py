@@ -11,13 +11,14 @@ from typing import Any
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes, Entry
+from dropclass_jax.reporting import formats
 
 SAME = 5e-4  # differences that vanish when a percentage is shown with one decimal
 
 
 def number(value: float | None) -> str:
     """A fraction as a percentage without its sign: 0.123 -> 12.3, None -> a dash."""
-    return "–" if value is None else f"{100 * value:.1f}"
+    return formats.percent(value, unknown="–")
 
 
 def percent(value: float | None) -> str:

@@ -68,7 +68,7 @@ def test_results_of_an_older_version_have_fewer_columns(tmp_path):
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_sign_of_loss():
-    assert table.difference(0.5, 0.50001) == table.difference(0.5, 0.5) == "+0.0"
+    assert table.difference(0.5, 0.50001) == table.difference(0.5, 0.5) == "0.0"
     assert table.difference(0.5, 0.501) == "-0.1"
 
 
@@ -106,7 +106,7 @@ def test_class_table_lines_up():
 def test_context_gap_table():
     outside = entry_of(np.diag([0, 70, 20, 0, 0]), "val_out", "drop")
     text = table.context_gap_table(BETTER, outside, CLASSES)
-    assert cells(text)["road"] == ["90.00", "100.0", "100.0", "+0.0"]
+    assert cells(text)["road"] == ["90.00", "100.0", "100.0", "0.0"]
     rows = cells(table.context_gap_table(outside, ENTRY, CLASSES))
     assert rows["car"] == ["9.00", "100.0", "33.3", "+66.7"]
     assert rows["rare"] == ["0.50", "-", "0.0", "-"]
