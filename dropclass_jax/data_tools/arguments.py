@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from dropclass_jax import data
 from dropclass_jax.errors import UserError
 
 
@@ -23,3 +24,9 @@ def subparser(command: str, doc: str | None) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def check_split(dataset: data.Dataset, split: str) -> None:
+    """Raise ``UserError`` unless a data set has the split."""
+    if split not in dataset.splits:
+        raise UserError(f"{dataset.info.name} has no split {split!r}: {', '.join(dataset.splits)}")

@@ -8,6 +8,7 @@ the options are those of a config's ``augment`` and ``data.sampling``, under the
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,49 @@ def first_samples(
     ]
 
 
-def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
-    """The command; see the module's docstring.
+def save_sheet(
+    dataset: data.Dataset,
+    out: Path,
+    *,
+    split: str,
+    count: int,
+    augmentation: Augmentation,
+    class_uniform: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Write the first samples of a training stream as one PNG.
 
     Args:
-      dataset_loader: loads the set.
-      argv: what ``show`` itself has to parse.
+      dataset: the set.
+      out: the file; its folder is made if it is missing.
+      split: one of the set's splits.
+      count: how many samples.
+      augmentation: what may happen to them.
+      class_uniform: share of examples drawn by class; see ``sampling.class_uniform``.
+      seed: of the stream.
 
     Raises:
-      UserError: anything that the user can mend.
+      UserError: a value that is out of range, or a file that cannot be written.
+    """
+    samples = first_samples(dataset, split, count, augmentation, class_uniform, seed)
+    height, width = augmentation.crop
+    title = (
+        f"{dataset.info.name}, {split}: what training sees with seed {seed}, "
+        f"crops of {height} x {width}"
+    )
+    figure = contact_sheet(samples, class_list(dataset.info), title, dataset.info.ignore_label)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, format="png", dpi=150)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The options of the command.
+
+    Raises:
+      UserError: one that is unknown or out of range.
     """
     parser = arguments.subparser("show", __doc__)
     add = parser.add_argument
@@ -82,11 +117,22 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if not 1 <= args.count <= MOST:
         raise UserError(f"--count {args.count}: want 1 to {MOST}")
+    return args
+
+
+def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
+    """The command; see the module's docstring.
+
+    Args:
+      dataset_loader: loads the set.
+      argv: what ``show`` itself has to parse.
+
+    Raises:
+      UserError: anything that the user can mend.
+    """
+    args = parse(argv)
     dataset = dataset_loader()
-    if args.split not in dataset.splits:
-        raise UserError(
-            f"{dataset.info.name} has no split {args.split!r}: {', '.join(dataset.splits)}"
-        )
+    arguments.check_split(dataset, args.split)
     augmentation = Augmentation(
         crop=tuple(args.crop or pipeline.largest_shape(dataset.splits[args.split])),
         scales=transforms.scales(args.scale, args.scale_step),
@@ -98,20 +144,15 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
             args.cat_max_ratio,
         ),
     )
-    samples = first_samples(
-        dataset, args.split, args.count, augmentation, args.class_uniform, args.seed
-    )
-    height, width = augmentation.crop
-    title = (
-        f"{dataset.info.name}, {args.split}: what training sees with seed {args.seed}, "
-        f"crops of {height} x {width}"
-    )
     out = args.out or Path(f"show-{dataset.info.name}.png")
-    figure = contact_sheet(samples, class_list(dataset.info), title, dataset.info.ignore_label)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, format="png", dpi=150)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    save_sheet(
+        dataset,
+        out,
+        split=args.split,
+        count=args.count,
+        augmentation=augmentation,
+        class_uniform=args.class_uniform,
+        seed=args.seed,
+    )
     print(f"written: {out}")
     return 0

@@ -10,7 +10,8 @@ became 8 bits; and ``class_weights.json``, class name to weight by one rule, for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dic
     Raises:
       UserError: the set has no such split, or beta is out of its range.
     """
-    if split not in dataset.splits:
-        raise UserError(f"{dataset.info.name} has no split {split!r}: {', '.join(dataset.splits)}")
+    arguments.check_split(dataset, split)
     source = dataset.splits[split]
     counts = np.asarray(source.class_pixels, np.int64)  # [N, K]
     pixels, images = counts.sum(axis=0), np.count_nonzero(counts, axis=0)
@@ -76,15 +76,35 @@ def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dic
     }
 
 
-def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
-    """The command; see the module's docstring.
+def save(content: Mapping[str, Any], out: Path, rule: str) -> None:
+    """Write ``stats.json``, the charts and ``class_weights.json`` into a folder.
 
     Args:
-      dataset_loader: loads the set.
-      argv: what ``stats`` itself has to parse.
+      content: from ``collect``.
+      out: the folder; made if it is missing.
+      rule: of the class weights, one of ``class_weights.RULES``.
 
     Raises:
-      UserError: anything that the user can mend.
+      UserError: it cannot be written.
+    """
+    names = [entry["name"] for entry in content["classes"]]
+    weights = np.array([entry["weights"][rule] for entry in content["classes"]])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "stats.json", content)
+        class_weights.write(out / "class_weights.json", names, weights)
+        chart(content).savefig(out / "stats.png")
+        if content["values"]:
+            values_chart(content).savefig(out / "values.png")
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The options of the command.
+
+    Raises:
+      UserError: an unknown one.
     """
     parser = arguments.subparser("stats", __doc__)
     add = parser.add_argument
@@ -97,20 +117,24 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
         help="of class_weights.json; default: effective_number",
     )
     add("--beta", type=float, help="of effective_number, like 0.9999; default: see class_weights")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
+    """The command; see the module's docstring.
+
+    Args:
+      dataset_loader: loads the set.
+      argv: what ``stats`` itself has to parse.
+
+    Raises:
+      UserError: anything that the user can mend.
+    """
+    args = parse(argv)
     dataset = dataset_loader()
     content = collect(dataset, args.split, args.beta)
     out = args.out or Path(f"stats-{dataset.info.name}")
-    weights = np.array([about["weights"][args.rule] for about in content["classes"]])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "stats.json", content)
-        class_weights.write(out / "class_weights.json", dataset.info.classes, weights)
-        chart(content).savefig(out / "stats.png")
-        if content["values"]:
-            values_chart(content).savefig(out / "values.png")
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    save(content, out, args.rule)
     print(table(content))
     pictures = "stats.png, values.png" if content["values"] else "stats.png"
     print(f"\nwritten: {out}/stats.json, {pictures}, class_weights.json ({args.rule})")
