@@ -46,20 +46,28 @@ def find(source: Path, rules: Rules) -> Export | None:
     for reader in (cvat, roboflow, ade20k):
         if (export := reader.read(tree, rules)) is not None:
             return _counted(export, source)
-    samples = _samples(tree)
+    samples, broken = _samples(tree)
     for reader in (supervisely, coco, label_studio, labelme):
         if (export := reader.read(tree, samples, rules)) is not None:
             return _counted(export, source)
+    if broken:
+        raise broken[0]
     return None
 
 
-def _samples(tree: Tree) -> Samples:
-    """The first JSON files of each folder: enough to see whose they are."""
+def _samples(tree: Tree) -> tuple[Samples, list[UserError]]:
+    """The first JSON files of each folder, enough to see whose they are; and what is wrong."""
     first: dict[str, list[str]] = {}
     for path in tree:
         if path.endswith(".json"):
             first.setdefault(posixpath.dirname(path), []).append(path)
-    return {path: read_json(tree[path]) for paths in first.values() for path in paths[:3]}
+    samples, broken = {}, []
+    for path in (path for paths in first.values() for path in paths[:3]):
+        try:
+            samples[path] = read_json(tree[path])
+        except UserError as error:
+            broken.append(error)
+    return samples, broken
 
 
 def _counted(export: Export, source: Path) -> Export:

@@ -71,16 +71,13 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
     # Beside these COCO has lists of keypoints, captions and whole pictures.
     instances = {path: lists[path] for path in lists if "/instances_" in f"/{path}"}
     lists = instances or lists
-    categories: dict[Any, str] = {}
     colors: dict[str, Color | None] = {}
-    for path, content in lists.items():
-        with as_written(tree[path].where, TOOL):
-            _add_classes(content, tree[path].where, categories, colors)
     images, left = Images(tree), Counter()
     pictures, faults = [], []
     for path, content in lists.items():
         with as_written(tree[path].where, TOOL):
-            more, wrong = _pictures(path, content, tree, images, categories, left)
+            names = _classes(content, tree[path].where, colors)
+            more, wrong = _pictures(path, content, tree, images, names, left)
         pictures += more
         faults += wrong
     where = tree[next(iter(lists))].where
@@ -95,27 +92,23 @@ def _is_list(content: Any) -> bool:
     return is_object and all(isinstance(content.get(k), list) for k in ("images", "annotations"))
 
 
-def _add_classes(
-    content: dict, where: str, categories: dict[Any, str], colors: dict[str, Color | None]
-) -> None:
-    """The classes of one file, added to those of the others."""
+def _classes(content: dict, where: str, colors: dict[str, Color | None]) -> dict[Any, str]:
+    """The names of a file's categories by their ids; new ones are added to ``colors``."""
     used = {annotation["category_id"] for annotation in content["annotations"]}
     above = {category.get("supercategory") for category in content["categories"]}
+    names: dict[Any, str] = {}
     for category in content["categories"]:
         number, name = category["id"], category["name"]
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"category {number!r} has the name {name!r}")
         if number not in used and name in above and category.get("supercategory") in (None, "none"):
             continue  # Roboflow's project
-        if categories.setdefault(number, name) != name:
-            raise UserError(
-                f"{where}: category {number} is {name!r}, and {categories[number]!r} in another "
-                "file: export all splits together"
-            )
+        if number in names or name in names.values():
+            what = f"have the id {number!r}" if number in names else f"are called {name!r}"
+            raise UserError(f"{where}: two categories {what}: correct one")
+        names[number] = name
         colors.setdefault(name, hex_color(category.get("color")))
-    names = Counter(categories.values())
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise UserError(f"{where}: two categories are called {twice[0]!r}: rename one")
+    return names
 
 
 def _pictures(
@@ -123,7 +116,7 @@ def _pictures(
     content: dict,
     tree: Tree,
     images: Images,
-    categories: dict[Any, str],
+    names: dict[Any, str],
     left: Counter,
 ) -> tuple[list[Picture], list[str]]:
     """The images of one file with their objects, and what is wrong with others."""
@@ -150,7 +143,7 @@ def _pictures(
             continue
         # Crowds first; what is ignored before all.
         found = sorted(objects.get(number, ()), key=lambda a: not a.get("iscrowd"))
-        found = [thing for a in found if (thing := _object(a, categories, left)) is not None]
+        found = [thing for a in found if (thing := _object(a, names, left)) is not None]
         found.sort(key=lambda thing: thing[0] is not None)
         split = split_of_list(path) or split_of(image)
         size = (entry["height"], entry["width"])
@@ -164,12 +157,12 @@ def _pictures(
 
 
 def _object(
-    annotation: dict, categories: dict[Any, str], left: Counter
+    annotation: dict, names: dict[Any, str], left: Counter
 ) -> tuple[str | None, Any] | None:
     """Class and outline of an object; None if it has no area."""
     number = annotation["category_id"]
     # One that no list has is refused, with its image, when labels are made.
-    name = categories.get(number, f"category {number!r}")
+    name = names.get(number, f"category {number!r}")
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         return name, {"size": outline["size"], "counts": outline["counts"]}

@@ -228,12 +228,11 @@ def _label(
         objects.append((IGNORE_LABEL if name is None else values[name], thing))
     with as_written(picture.where, tool):
         if picture.size is not None:
-            height, width = picture.size
-            if type(height) is not int or type(width) is not int or min(height, width) < 1:
-                raise ValueError(f"an image of {width!r} x {height!r} pixels")
+            height, width = map(_whole, picture.size)
             if height * width > MOST_PIXELS:
                 raise ValueError(f"{width} x {height} are over {MOST_PIXELS} pixels")
-        text = json.dumps([picture.size, objects], separators=(",", ":")).encode()
+        size = None if picture.size is None else (height, width)
+        text = json.dumps([size, objects], separators=(",", ":")).encode()
 
     def read() -> bytes:
         size, drawn = json.loads(text)
@@ -244,6 +243,13 @@ def _label(
         return codec.encode_label(label)
 
     return File(picture.where, len(text), read, crc=zlib.crc32(text))
+
+
+def _whole(length: Any) -> int:
+    """A height or width; some tools write 640.0."""
+    if type(length) not in (int, float) or length != int(length) or length < 1:
+        raise ValueError(f"an image cannot be {length!r} pixels high or wide")
+    return int(length)
 
 
 def hex_color(text: Any) -> Color | None:

@@ -72,6 +72,19 @@ def test_polygons_of_one_object_are_together(root, load):
     np.testing.assert_array_equal(labels(load())["images/a"], expected)
 
 
+def test_each_coco_file_has_ids_of_its_own(root, load):
+    """Exported one by one, a category may have another id in each; sizes may be 10.0."""
+    train = fake.coco({"a.png": fake.BOTH_COCO})
+    val = fake.coco({"b.png": [(10 - c, what) for c, what in fake.BOTH_COCO]})
+    val["categories"] = [{"id": 7, "name": "crack"}, {"id": 3, "name": "pothole"}]
+    val["images"][0]["width"] = 10.0
+    for split, content, name in (("train", train, "a"), ("val", val, "b")):
+        fake.write_json(root / f"{split}.json", content)
+        fabricate.write(root / f"{name}.png", fake.image(0))
+    for label in labels(load()).values():
+        np.testing.assert_array_equal(label, fake.BOTH)
+
+
 def test_images_of_one_name_in_two_splits(root, load):
     """COCO's train2017/ and val2017/: a list means the images of its own split."""
     for split, label in (("train", fake.CRACK_COCO), ("val", fake.BOTH_COCO)):
