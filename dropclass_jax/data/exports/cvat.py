@@ -23,7 +23,7 @@ import numpy as np
 from dropclass_jax.data import masks as mask_files
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports import stored
-from dropclass_jax.data.exports.drawing import BACKGROUND, Export, Rules, is_background
+from dropclass_jax.data.exports.drawing import BACKGROUND, Export, Rules, in_order, is_background
 from dropclass_jax.data.exports.tree import Tree, is_image, read_text, stem
 from dropclass_jax.data.files import File
 from dropclass_jax.data.layout import SPLITS, Found
@@ -55,10 +55,13 @@ def read(tree: Tree, rules: Rules) -> Export | None:
     else:
         title, classes = "Pascal VOC masks", None
     lists, notes = _lists(tree)
-    is_split = "train" in lists
-    if lists and not is_split:
-        every = [name for names in lists.values() for name in names]
-        lists = {"train": every}
+    if lists and "train" not in lists:
+        if len(known := sorted(lists.keys() & set(SPLITS.values()))) > 1:
+            where = next(iter(masks.values())).where
+            raise UserError(
+                f"{where}: there are the splits {', '.join(known)}, and none to train on"
+            )
+        lists = {"train": [name for names in lists.values() for name in names]}
     elif not lists:
         lists = {"train": sorted(images)}
     without = [n for names in lists.values() for n in names if n in images and n not in masks]
@@ -72,8 +75,7 @@ def read(tree: Tree, rules: Rules) -> Export | None:
             f"images with a mask and in no list: {len(rest)}, left out; the first: {rest[0]}"
         )
     splits = {split: _pairs(names, images, masks, blank) for split, names in lists.items()}
-    order = dict.fromkeys(["train", *(["val"] if "val" in splits else []), *sorted(splits)])
-    splits = {split: splits[split] for split in order}
+    splits = in_order(splits)
     listed_in = file.where if file is not None else "classes.yaml"
     return Export(title, classes, listed_in, splits, notes)
 

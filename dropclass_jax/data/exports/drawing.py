@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dropclass_jax.data import codec, images, masks
+from dropclass_jax.data import codec, headers, images, masks
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports.tree import as_written
 from dropclass_jax.data.files import File
@@ -46,7 +46,6 @@ Color = tuple[int, int, int]
 Paint = Callable[[np.ndarray, Any, int], None]
 
 BACKGROUND = "background"
-MOST_PIXELS = 2**30
 
 
 class Rules(NamedTuple):
@@ -136,21 +135,25 @@ def assemble(
       notes: further lines to tell.
 
     Raises:
-      UserError: there are too many classes.
+      UserError: there are too many classes, or splits and none called train.
     """
     classes, values = _classes(colors, listed_in, rules)
     kept, said = _kept(pictures, rules)
     found: dict[str, Found] = {"train": Found([], list(faults), [])}
-    names = [picture.split for picture in kept]
-    has_splits = "train" in names and None not in names
-    if any(names) and not has_splits:
-        some = ", ".join(sorted(set(names) - {None}))
-        said.append(f"not all images are in a split, or none in train ({some}): all are train")
+    splits = {picture.split for picture in kept} - {None}
+    if "train" not in splits:
+        if len(splits) > 1:
+            named = ", ".join(sorted(splits))
+            raise UserError(f"{listed_in}: there are the splits {named}, and none to train on")
+        kept = [picture._replace(split="train") for picture in kept]
+    elif outside := [picture.where for picture in kept if picture.split is None]:
+        said.append(f"images in no split: {len(outside)}, left out; the first: {outside[0]}")
     users: dict[tuple[str, str], str] = {}
     for picture in kept:
-        split = picture.split if has_splits else "train"
-        into = found.setdefault(split, Found([], [], []))
-        other = users.setdefault((split, picture.id), picture.where)
+        if picture.split is None:
+            continue
+        into = found.setdefault(picture.split, Found([], [], []))
+        other = users.setdefault((picture.split, picture.id), picture.where)
         if other is not picture.where:
             into.faults.append(f"{other} and {picture.where} have one name: rename an image")
             continue
@@ -160,9 +163,13 @@ def assemble(
             into.faults.append(str(error))
             continue
         into.pairs.append(Pair(picture.id, picture.image, label))
-    order = [split for split in ("train", "val") if split in found]
-    splits = {split: found[split] for split in dict.fromkeys([*order, *sorted(found)])}
-    return Export(title, classes, listed_in, splits, [*notes, *said])
+    return Export(title, classes, listed_in, in_order(found), [*notes, *said])
+
+
+def in_order(found: Mapping[str, Found]) -> dict[str, Found]:
+    """The splits, ``train`` and ``val`` first."""
+    first = [split for split in ("train", "val") if split in found]
+    return {split: found[split] for split in dict.fromkeys([*first, *sorted(found)])}
 
 
 def _classes(
@@ -182,9 +189,8 @@ def _classes(
     if any(colors.values()):
         shown = tuple(colors.get(n) or c for n, c in zip(names, shown, strict=True))
     ignored = (IGNORE_LABEL, *range(first))
-    return Classes("index", tuple(names), codes, shown, ignored), dict(
-        zip(names, codes, strict=True)
-    )
+    values = dict(zip(names, codes, strict=True))
+    return Classes("index", tuple(names), codes, shown, ignored), values
 
 
 def is_background(name: str) -> bool:
@@ -229,8 +235,8 @@ def _label(
     with as_written(picture.where, tool):
         if picture.size is not None:
             height, width = map(_whole, picture.size)
-            if height * width > MOST_PIXELS:
-                raise ValueError(f"{width} x {height} are over {MOST_PIXELS} pixels")
+            if height * width > headers.MAX_PIXELS:
+                raise ValueError(f"{width} x {height} are over {headers.MAX_PIXELS} pixels")
         size = None if picture.size is None else (height, width)
         text = json.dumps([size, objects], separators=(",", ":")).encode()
 

@@ -14,7 +14,7 @@ import csv
 import posixpath
 
 from dropclass_jax.data.exports import stored
-from dropclass_jax.data.exports.drawing import Export, Rules
+from dropclass_jax.data.exports.drawing import Export, Rules, in_order
 from dropclass_jax.data.exports.tree import Tree, is_image, read_text, split_of, stem
 from dropclass_jax.data.files import File
 from dropclass_jax.data.layout import Found
@@ -62,8 +62,7 @@ def read(tree: Tree, rules: Rules) -> Export | None:
         raise UserError(
             f"{listed_in}: there is a split {min(splits)}, and none to train on: add it"
         )
-    order = dict.fromkeys(["train", *(["val"] if "val" in splits else []), *sorted(splits)])
-    splits = {split: splits[split] for split in order}
+    splits = in_order(splits)
     return Export("Roboflow segmentation masks", classes, listed_in, splits, notes)
 
 

@@ -280,6 +280,14 @@ def test_masks_without_images_and_images_without_masks(root, load):
         load()
 
 
+def test_cvats_subsets_without_one_to_train_on(root, load):
+    fake.write_cvat(root)
+    lists = root / "ImageSets/Segmentation"
+    (lists / "Train.txt").rename(lists / "Test.txt")
+    with pytest.raises(UserError, match="there are the splits test, val, and none to train on"):
+        load()
+
+
 def test_two_images_of_one_name(root, load):
     fake.write_label_studio(root)
     for folder in ("monday", "tuesday"):

@@ -173,6 +173,22 @@ def test_test_without_val_draws_val_from_train(root, load):
     assert dataset.class_pixels["train"].min() > 0
 
 
+def test_images_outside_of_the_splits(root, load, capsys):
+    fake.write_supervisely(root)
+    (root / "val").rename(root / "tuesday")
+    dataset = load()
+    assert {split: len(source) for split, source in dataset.splits.items()} == {
+        "train": 1, "val": 1
+    }  # fmt: skip
+    assert "images in no split: 1, left out; the first: " in capsys.readouterr().out
+    (root / "train").rename(root / "test")
+    (root / "tuesday").rename(root / "val")
+    with pytest.raises(UserError, match="there are the splits test, val, and none to train on"):
+        load()
+    shutil.rmtree(root / "val")
+    assert len(load().splits["train"]) == 1  # one folder of any name
+
+
 def test_a_zip_is_read_as_it_is(root, load, tmp_path):
     fake.write_supervisely(root)
     archive = tmp_path / "export.zip"
