@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from dropclass_jax.cli import compilation
+from dropclass_jax.cli import compilation, home
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment.config import flatten, is_section, load_config
 
@@ -48,6 +48,7 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
 
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line and exit code 2 for whatever it cannot parse."""
+    argv = home.expanded(argv)
     try:
         check_config_flags(argv)
         return flags.FLAGS(argv)

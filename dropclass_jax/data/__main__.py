@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dropclass_jax import data
+from dropclass_jax.cli import home
 from dropclass_jax.data_tools.arguments import Parser
 from dropclass_jax.errors import UserError
 
@@ -113,7 +114,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 def main(argv: Sequence[str]) -> int:
     """Run a command; a user's mistake is one line on stderr and exit code 2."""
     try:
-        arguments, rest = parse(argv)
+        arguments, rest = parse(home.expanded(argv))
         return COMMANDS[arguments.command](arguments, rest)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
