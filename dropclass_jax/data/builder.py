@@ -2,7 +2,8 @@
 
 A set is prepared once per *fingerprint*, a hash of its source files and options, in a directory
 named by it. TFDS writes into ``incomplete.*`` beside the final directory and renames at the end,
-so that a finished directory is a whole one. Several processes may prepare the same set at once:
+so that a finished directory is a whole one (what a kill leaves is removed by the next that
+prepares; see ``leftovers``). Several processes may prepare the same set at once:
 each writes its own temporary directory, the first to finish renames, the others drop theirs and
 read the first one's. That holds wherever a rename is atomic, which includes a shared NFS folder.
 
@@ -28,7 +29,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from dropclass_jax.data import codec, files, windows
+from dropclass_jax.data import codec, files, leftovers, windows
 from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.data.source import PreparedSource
 from dropclass_jax.data.windows import Values
@@ -88,6 +89,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
           notes: lines to tell the user once.
         """
         self.facts = facts
+        self._prepared_dir = Path(prepared_dir)
         self.split_names = split_names
         self.notes = list(notes)
         everything = {"set": self.name, "version": str(self.VERSION), **recipe}
@@ -167,7 +169,11 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         quiet = contextlib.redirect_stdout(io.StringIO())
         tfds.disable_progress_bar()
         try:
-            with tempfile.TemporaryDirectory() as unused, quiet:
+            with (
+                leftovers.preparing(self._prepared_dir),
+                tempfile.TemporaryDirectory() as unused,
+                quiet,
+            ):
                 self.download_and_prepare(file_format="array_record", download_dir=unused)
         except OSError as error:
             if not self.is_prepared():  # else another process was first and blocked our rename

@@ -17,7 +17,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dropclass_jax import data
-from dropclass_jax.data import builder, camvid, codec, ordered, scenes
+from dropclass_jax.data import builder, camvid, codec, leftovers, ordered, scenes
 from dropclass_jax.errors import UserError
 
 SHAPE = (12, 16)
@@ -359,8 +359,18 @@ def test_a_killed_preparation_starts_again(source, load, tmp_path):
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert run.returncode == -signal.SIGKILL
-    assert list((tmp_path / "prepared").rglob("*incomplete*"))  # it had begun
+    (left,) = (tmp_path / "prepared").glob("*/*/incomplete.*")  # it had begun
+    other = tmp_path / "prepared" / "folder-0123" / "folder" / "incomplete.ab_1.1.0" / "a"
+    other.parent.mkdir(parents=True)  # of a set that nobody wants any more
+    other.touch()
+    # Not while somebody prepares, who may be writing there.
+    with leftovers.preparing(tmp_path / "prepared"):
+        left.mkdir(exist_ok=True)
+        other.parent.mkdir(exist_ok=True)
+        with leftovers.preparing(tmp_path / "prepared"):
+            assert left.exists()
     assert [len(examples) for examples in load().splits.values()] == [3, 1]
+    assert not list((tmp_path / "prepared").rglob("incomplete.*"))
 
 
 def test_the_slower_of_two_processes_takes_what_the_faster_made(source, load, monkeypatch):
