@@ -5,6 +5,7 @@
 
 The default is half resolution (180 x 240): about 10 minutes on 2 CPU cores, mIoU on `val` 0.40
 with seed 0 (always answering "road" gives 0.03). `:MODEL,full` trains at 360 x 480, for a GPU.
+From ImageNet weights: `configs/camvid_imagenet.py`.
 """
 
 from dropclass_jax.errors import UserError

@@ -5,7 +5,12 @@
 
 CITYSCAPES holds `leftImg8bit_trainvaltest.zip` and `gtFine_trainvaltest.zip`, or what they unpack
 to. Neither time nor score of this config has been measured yet; it is made for several GPUs or a
-TPU, and starts from scratch, where the reference starts from ImageNet weights.
+TPU.
+
+It starts from scratch, where the reference starts from ImageNet weights:
+`--config.init.path=imagenet` does as well. For the default they are
+`hf:timm/hrnet_w18_small.ms_in1k` of the Hugging Face hub (`pip install huggingface_hub`), which
+are HRNet's authors'.
 """
 
 from dropclass_jax.experiment import defaults

