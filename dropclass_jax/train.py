@@ -33,7 +33,7 @@ from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
 from dropclass_jax.reporting import pictures, table
 from dropclass_jax.runs import checkpoint, checksums, initial, lock, provenance, results, rundir
-from dropclass_jax.runs.progress import Progress
+from dropclass_jax.runs.progress import Progress, means
 from dropclass_jax.training import guard, state
 
 
@@ -106,7 +106,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         _evaluate, config, dataset, pmap.pmap_eval(built.eval_step), workdir, progress
     )
 
-    evaluations, losses = None, guard.LossCheck(workdir)
+    evaluations, losses, since_log = None, guard.LossCheck(workdir), []
     with held, preemption.stop_requests() as stop, checkpoints:
         while True:
             # After the step's checkpoint: a run that continues there evaluates there once more.
@@ -125,10 +125,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
             )
             step += 1
             losses.add(step, scalars, batch)
+            since_log.append(scalars)
             every = (config.log_every, config.checkpoint.every_steps, config.eval.every_steps)
             log, save, evaluation = (step % n == 0 or step == config.total_steps for n in every)
             if log:
-                progress.train(step, {name: float(value) for name, value in scalars.items()})
+                progress.train(step, means(since_log))
+                since_log.clear()
             if save or evaluation:
                 losses.finish()
                 progress.pause_clock()

@@ -1,5 +1,8 @@
 """The method: importance, class features, averages, draws."""
 
+import math
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -31,17 +34,39 @@ def curved(kernel):
     return lambda x: jnp.tanh(x + x.mean(axis=(1, 2), keepdims=True)) @ kernel
 
 
+def at_every_position(keep):
+    """A keep-mask of any shape as ``[B, h, w, K]``, position by position."""
+    if keep.ndim < 4:
+        return np.broadcast_to(np.atleast_2d(keep)[:, None, None], (B, H, W, K))
+    gh, gw = keep.shape[1:3]
+    rows = [int((i + 0.5) * gh / H) for i in range(H)]
+    columns = [int((j + 0.5) * gw / W) for j in range(W)]
+    return keep[:, rows][:, :, columns]
+
+
 def by_formula(features, importances, keep):
     """The mean over kept classes of relu(S_c A), in NumPy float64; importances [K, B, h, w, C]."""
     maps = np.maximum(np.asarray(importances, np.float64) * np.asarray(features, np.float64), 0)
-    keep = np.broadcast_to(np.atleast_2d(keep), (B, K)).T[:, :, None, None, None]
+    keep = np.moveaxis(at_every_position(keep), -1, 0)[..., None]
     return (keep * maps).sum(0) / keep.sum(0)
+
+
+def tiles(gh, gw):
+    """A draw of any number of classes a tile, one of them kept; nothing is dropped in the first."""
+    keep = np.random.default_rng(4).integers(0, 2, (B, gh, gw, K)).astype(float)
+    keep[..., 3] = 1
+    keep[0, 0, 0] = 1
+    return keep
 
 
 KEEPS = {
     "all": np.ones(K),
     "one dropped": np.array([1, 1, 0, 1, 1.0]),
     "by example": np.array([[1, 1, 1, 1, 1], [0, 1, 1, 1, 1.0]]),
+    "three dropped by example": np.array([[0, 1, 0, 0, 1], [0, 1, 1, 0, 0.0]]),
+    "by tiles that divide": tiles(1, 2),
+    "by tiles that do not": tiles(2, 3),
+    "by position": tiles(H, W),
 }
 
 
@@ -73,7 +98,7 @@ def test_average_is_the_formula(features, kernel, make_head, keep):
 @pytest.mark.parametrize("stop", [False, True])
 @pytest.mark.parametrize("keep", KEEPS.values(), ids=KEEPS)
 def test_shared_equals_general_for_features_of_both_signs(features, kernel, keep, stop):
-    """Values to 1e-6, and the gradients with respect to features and head as well."""
+    """In float64: values, and the gradients with respect to features and classifier as well."""
     assert (features < 0).any()
     assert (features > 0).any()
 
@@ -83,17 +108,23 @@ def test_shared_equals_general_for_features_of_both_signs(features, kernel, keep
         )
 
     def shared(features, kernel):
-        weights = dropclass.shared_importance(linear(kernel), C)
+        weights = dropclass.shared_importance(linear(kernel), C, kernel.dtype)
         weights = jax.lax.stop_gradient(weights) if stop else weights
         return dropclass.average_features_shared(features, weights, jnp.asarray(keep))
 
-    np.testing.assert_allclose(shared(features, kernel), general(features, kernel), atol=1e-6)
-    gradients = [
-        jax.grad(lambda *args, f=f: jnp.sum(jnp.sin(3 * f(*args))), argnums=(0, 1))
-        for f in (shared, general)
-    ]
-    for got, expected in zip(*(g(features, kernel) for g in gradients), strict=True):
-        np.testing.assert_allclose(got, expected, atol=3e-6)
+    def value_and_gradients(average):
+        def loss(features, kernel):
+            value = average(features, kernel)
+            return jnp.sum(jnp.sin(3 * value)), value
+
+        with jax.enable_x64(True):
+            args = (jnp.asarray(x, jnp.float64) for x in (features, kernel))
+            gradients, value = jax.grad(loss, argnums=(0, 1), has_aux=True)(*args)
+        return value, *gradients
+
+    for got, expected in zip(*map(value_and_gradients, (shared, general)), strict=True):
+        assert got.dtype == np.float64
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_stopping_the_gradient_changes_the_heads_gradient_alone(features, kernel):
@@ -125,11 +156,10 @@ def test_the_k_class_maps_are_never_built():
 
 
 class TestDraw:
-    def masks(self, probability, odds, count=4000):
+    def masks(self, probability, odds, count=4000, classes=1):
         keys = jax.random.split(jax.random.key(7), count)
-        return np.asarray(
-            jax.vmap(lambda key: dropclass.draw_keep(key, probability, jnp.asarray(odds)))(keys)
-        )
+        draw = partial(dropclass.draw_keep, count=classes)
+        return np.asarray(jax.vmap(lambda key: draw(key, probability, jnp.asarray(odds)))(keys))
 
     def test_at_most_one_class_is_dropped_and_all_equally_often(self):
         masks = self.masks(0.6, np.ones(K))
@@ -139,6 +169,62 @@ class TestDraw:
         assert abs(dropped.any(1).mean() - 0.6) < 6 * np.sqrt(0.6 * 0.4 / 4000)
         expected = 0.6 / K
         assert np.abs(dropped.mean(0) - expected).max() < 6 * np.sqrt(expected / 4000)
+
+    @pytest.mark.parametrize("odds", [np.ones(K), np.array([0, 1, 3, 0.5, 0]), np.zeros(K)])
+    def test_one_class_is_drawn_as_by_the_formula(self, odds):
+        """Bit for bit: runs of one class a batch or an example are what they were."""
+
+        def formula(key):
+            pick, coin = jax.random.split(key)
+            z = jax.random.categorical(pick, jnp.log(odds))
+            dropped = (jax.random.uniform(coin) < 0.6) & odds.any()
+            return 1.0 - dropped * jax.nn.one_hot(z, K)
+
+        odds = jnp.asarray(odds)
+        expected = jax.vmap(formula)(jax.random.split(jax.random.key(7), 500))
+        np.testing.assert_array_equal(self.masks(0.6, odds, 500), expected)
+
+    @pytest.mark.parametrize("probability", [0.3, 1.0])
+    def test_several_classes_each_with_its_own_coin(self, probability):
+        dropped = 1 - self.masks(probability, np.ones(K), classes=3)
+        number = dropped.sum(1)
+        assert number.max() == 3
+        assert dropped.max() == 1
+        for n in range(4):  # a binomial number, whichever the classes
+            share = math.comb(3, n) * probability**n * (1 - probability) ** (3 - n)
+            assert abs((number == n).mean() - share) <= 6 * np.sqrt(share * (1 - share) / 4000)
+        expected = 3 * probability / K
+        assert np.abs(dropped.mean(0) - expected).max() < 6 * np.sqrt(expected / 4000)
+
+    def test_fewer_where_fewer_have_odds(self):
+        dropped = 1 - self.masks(1.0, [0.0, 1.0, 3.0, 0.0, 0.0], 50, classes=4)
+        assert (dropped == [0, 1, 1, 0, 0]).all()
+
+    @pytest.mark.parametrize(("classes", "places"), [(1, 4), (1, 5), (2, 7), (4, 12), (3, 1)])
+    def test_even_draws_take_every_class_before_any_comes_twice(self, classes, places):
+        draw = jax.jit(dropclass.draw_keep_evenly, static_argnums=(3, 4))
+        for probability in (0.0, 0.4, 1.0):
+            wanted = probability * classes * places
+            for number in range(20):
+                key = jax.random.key(number)
+                dropped = 1 - np.asarray(draw(key, probability, jnp.ones(K), classes, places))
+                assert dropped.shape == (places, K)
+                assert abs(dropped.sum() - wanted) < 1
+                for counts in (dropped.sum(0), dropped.sum(1)):  # of classes, of places
+                    assert np.ptp(counts) <= 1
+                assert dropped.sum(1).max() <= classes
+
+    def test_even_draws_drop_as_often_as_others(self):
+        keys = jax.random.split(jax.random.key(7), 4000)
+        odds = jnp.array([1, 1, 0, 1, 1, 1.0])
+        draw = jax.vmap(lambda key: dropclass.draw_keep_evenly(key, 0.3, odds, 2, 3))
+        dropped = 1 - np.asarray(draw(keys))  # [4000, 3, 6]
+        expected = np.broadcast_to(0.3 * 2 / 5 * odds, (3, 6))
+        error = np.abs(dropped.mean(0) - expected)
+        assert (error <= 6 * np.sqrt(expected / 4000)).all()
+        only = dropclass.draw_keep_evenly(keys[0], 1.0, jnp.array([0, 1, 0, 1.0]), 3, 5)
+        assert (only == jnp.array([1, 0, 1, 0])).all()
+        assert (dropclass.draw_keep_evenly(keys[0], 1.0, jnp.zeros(4), 3, 5) == 1).all()
 
     def test_odds_decide_which_class(self):
         dropped = 1 - self.masks(1.0, [0.0, 1.0, 3.0])

@@ -79,6 +79,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
             ignore_label=dataset.info.ignore_label,
             accumulate_steps=config.accumulate_steps,
             ema_decay=config.optim.ema,
+            gradient_norms=config.log_gradient_norms,
             axis_name=axis.AXIS,
         ),
         learning_rate=learning_rate,

@@ -112,7 +112,9 @@ def get_config() -> ConfigDict:
                 "keep": 2,
             },
             "on_nonfinite": "stop",  # or 'skip': leave out updates that are not finite
-            "log_every": 20,
+            "log_every": 20,  # steps, of which losses are averaged
+            # Log the gradients' norms of cross-entropy and suppression: a second backward pass.
+            "log_gradient_norms": False,
         }
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,37 @@ _SHORT = {
     "loss_drop": "drop",
     "loss_drop_region": "region",
     "suppression": "supp",
+    "dropped_classes": "dropped",
     "loss_auxiliary": "aux",
     "skipped": "skipped",
     "lr": "lr",
     "lambda": "λ",
     "p": "p",
 }
+
+
+# Of these the mean over the steps is logged, of other scalars the last.
+_AVERAGED = ("loss", "suppression", "dropped", "gradient_norm")
+
+
+def means(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What is logged of the scalars of some steps.
+
+    Losses, the shares of what was dropped and norms are averaged; rates, coefficients and counters
+    are those of the last step. Steps whose loss is not finite are left out of the averages, unless
+    there is no other.
+
+    Args:
+      steps: the scalars of each step, the last one last; on a device or not.
+    """
+    steps = jax.device_get(list(steps))
+    fine = [scalars for scalars in steps if np.isfinite(scalars["loss"])] or steps
+    return {
+        name: float(np.mean([scalars[name] for scalars in fine]))
+        if name.startswith(_AVERAGED)
+        else float(last)
+        for name, last in steps[-1].items()
+    }
 
 
 class Progress:
@@ -68,7 +94,7 @@ class Progress:
         self._running_since = None
 
     def train(self, step: int, scalars: dict[str, float]) -> None:
-        """Record the scalars of one step, and the speed of training since the last record."""
+        """Record the ``means`` of the steps up to this one, and the speed of training in them."""
         self.pause_clock()
         since, seconds = self._trained_since
         self._trained_since = step, 0.0

@@ -43,12 +43,13 @@ class Outcome(NamedTuple):
     """What a batch, or a part of it, comes to.
 
     Attributes:
-      gradients: in the parameters' structure.
+      gradients: in the parameters' structure, of each group of terms; their sum is that of the
+        loss. The only group is ``loss``, or they are ``cross_entropy`` and ``suppression``.
       terms: see ``objective.loss_terms``.
       batch_stats: the running statistics after it.
     """
 
-    gradients: Any
+    gradients: dict[str, Any]
     terms: Terms
     batch_stats: Any
 
@@ -94,6 +95,7 @@ def of_part(
     terms_of: Forward,
     loss: Callable[[Terms], jax.Array],
     sums_of_all: Callable[[Terms], Terms],
+    groups: tuple[str, ...],
     params: Any,
     batch_stats: Any,
     part: Part,
@@ -104,6 +106,8 @@ def of_part(
       terms_of: the forward pass.
       loss: the global loss, of everybody's sums.
       sums_of_all: everybody's sums, given this part's.
+      groups: of which terms to take the gradient by itself, by name; the first one is that of all
+        other terms.
       params: the parameters.
       batch_stats: the running statistics before.
       part: its examples.
@@ -115,7 +119,17 @@ def of_part(
         lambda params: terms_of(params, batch_stats, part), params, has_aux=True
     )
     sums = jax.tree.map(lambda every, own: every.astype(own.dtype), sums_of_all(terms), terms)
-    (gradients,) = backward(jax.grad(loss)(sums))
+    slopes = jax.grad(loss)(sums)
+
+    def of_group(group: str) -> Terms:
+        return {
+            name: slope
+            if (name if name in groups else groups[0]) == group
+            else jax.tree.map(jnp.zeros_like, slope)
+            for name, slope in slopes.items()
+        }
+
+    gradients = {group: backward(of_group(group))[0] for group in groups}
     return Outcome(gradients, terms, batch_stats)
 
 
@@ -145,9 +159,12 @@ def of_batch(
     """
     count, axis_name = recipe.accumulate_steps, recipe.axis_name
     terms_of = forward(recipe, dropout_key, variation_key)
+    groups: tuple[str, ...] = ("loss",)
+    if recipe.gradient_norms:
+        groups = ("cross_entropy",) if batch.keep is None else ("cross_entropy", "suppression")
     if count == 1:
         of_all = partial(axis.psum, axis_name=axis_name)
-        outcome = of_part(terms_of, loss, of_all, params, batch_stats, batch)
+        outcome = of_part(terms_of, loss, of_all, groups, params, batch_stats, batch)
         return Outcome(*axis.psum(outcome[:2], axis_name), outcome.batch_stats)
 
     parts = _split(batch, count)
@@ -171,11 +188,11 @@ def of_batch(
 
     def add_part(sums: tuple[Any, Any], part: Part) -> tuple[Any, Terms]:
         gradients, batch_stats = sums
-        outcome = of_part(terms_of, loss, of_all, params, batch_stats, part)
+        outcome = of_part(terms_of, loss, of_all, groups, params, batch_stats, part)
         gradients = jax.tree.map(jnp.add, gradients, outcome.gradients)
         return (gradients, outcome.batch_stats), outcome.terms
 
-    none = jax.tree.map(jnp.zeros_like, params)
+    none = {group: jax.tree.map(jnp.zeros_like, params) for group in groups}
     (gradients, batch_stats), terms = lax.scan(add_part, (none, batch_stats), parts)
     terms = jax.tree.map(partial(jnp.sum, axis=0), terms)
     return Outcome(*axis.psum((gradients, terms), axis_name), batch_stats)

@@ -24,6 +24,8 @@ class Recipe(NamedTuple):
       ignore_label: the label of pixels that do not count.
       accumulate_steps: how many parts a device takes its examples in; divides their number.
       ema_decay: of the moving average of the parameters, where the state has one.
+      gradient_norms: also take the norms of the gradients of the cross-entropies and of the
+        suppression, each by itself, at the cost of a second backward pass.
       axis_name: the axis of the devices; None for a single one.
     """
 
@@ -35,4 +37,5 @@ class Recipe(NamedTuple):
     ignore_label: int = IGNORE_LABEL
     accumulate_steps: int = 1
     ema_decay: float = 0.0
+    gradient_norms: bool = False
     axis_name: str | None = None

@@ -69,7 +69,8 @@ def update(
     Returns:
       The state after, and scalars: ``loss``, ``loss_plain`` and, for DropClass, ``loss_drop`` and
       ``suppression`` (unscaled), ``loss_auxiliary`` where there is one, over all devices. A loss of
-      regions comes beside that of pixels, as ``loss_plain_region``.
+      regions comes beside that of pixels, as ``loss_plain_region``. On request
+      ``gradient_norm_cross_entropy`` and ``gradient_norm_suppression``, weighted as in the loss.
     """
 
     def loss(terms: objective.Terms) -> jax.Array:
@@ -85,7 +86,8 @@ def update(
         dropout_key=dropout_key,
         variation_key=variation_key,
     )
-    updates, opt_state = recipe.optimizer.update(outcome.gradients, state.opt_state, state.params)
+    gradient = jax.tree.map(lambda *groups: sum(groups), *outcome.gradients.values())
+    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:
@@ -101,6 +103,9 @@ def update(
         name if name == "suppression" else f"loss_{name}": objective.mean(term)
         for name, term in outcome.terms.items()
     }
+    if recipe.gradient_norms:
+        for group, part in outcome.gradients.items():
+            scalars[f"gradient_norm_{group}"] = optax.global_norm(part)
     return new_state, {"loss": loss(outcome.terms), **scalars}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dropclass_jax.data.photometric import JitterRange
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build, check
 from dropclass_jax.experiment.batches import load_data, train_batches
-from dropclass_jax.experiment.config import load_config
+from dropclass_jax.experiment.config import from_values, load_config
 from dropclass_jax.losses import class_prior, class_weights, hard_examples, pixels, regions
 
 
@@ -131,6 +132,15 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     [
         ("dropclass.refine", "no", "dropclass.refine is 'block' or 'none', not 'no'"),
         ("dropclass.refine_init", "he", "dropclass.refine_init is 'default' or 'identity'"),
+        (
+            "dropclass.draw_per",
+            "pixel",
+            "draw_per is one of 'batch', 'example', 'tile', not 'pixel'",
+        ),
+        ("dropclass.tile", 0, "config.dropclass.tile is 1 or more, not 0"),
+        ("dropclass.count", 0, "config.dropclass.count is 1 or more, not 0"),
+        ("dropclass.count", 19, "config.dropclass.count is below 19, the number of classes"),
+        ("dropclass.stratify", True, "config.dropclass.stratify is for draw_per='tile'"),
         ("loss.name", "ohm", "config.loss.name is one of 'cross_entropy', 'ohem'.*not 'ohm'"),
         ("loss.ohem.threshold", 0.0, "config.loss.ohem.threshold is above 0, up to 1, not 0.0"),
         ("loss.ohem.min_kept", 100_000.0, "config.loss.ohem.min_kept is 0 to 1, not 100000.0"),
@@ -151,6 +161,27 @@ def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, messag
     settings = changed(config, {key: value})
     with pytest.raises(UserError, match=message):
         (check.check(settings), build.build(settings, dataset))
+
+
+def test_tiles_are_no_finer_than_the_features(config, dataset, named_tiny):
+    """A crop of 24 x 40 has 6 x 10 positions at stride 4."""
+    settings = {"model.name": "tiny", "dropclass.draw_per": "tile", "dropclass.count": 5}
+    message = "tile of 3 pixels is finer than the features, which have 6x10 .* take 4 or more"
+    with pytest.raises(UserError, match=message):
+        build.build(changed(config, {**settings, "dropclass.tile": 3}), dataset)
+    built = build.build(changed(config, {**settings, "dropclass.tile": 4}), dataset)
+    _, draw = built.train_step.keywords["dropclass"]
+    assert (draw.per, draw.tile, draw.count, draw.stratify) == ("tile", 4, 5, False)
+    np.testing.assert_allclose(draw.class_odds, np.full(19, 1 / 19), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("old", "per"), [(True, "example"), (False, "batch")])
+def test_a_config_from_before_tiles_is_read(config, old, per):
+    values = json.loads(json.dumps(config.to_dict()))
+    del values["dropclass"]["draw_per"], values["dropclass"]["count"]
+    values["dropclass"]["draw_per_example"] = old
+    read = from_values(values)
+    assert read.to_dict() == changed(config, {"dropclass.draw_per": per}).to_dict()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,47 @@ def test_suppression_covers_every_position(logits):
     assert pixels.suppression(logits, jnp.ones(K))[0] == 0
 
 
+def drawn(batch, gh, gw, num_classes):
+    keep = np.random.default_rng(1).integers(0, 2, (batch, gh, gw, num_classes)).astype(float)
+    keep[..., -1] = 1
+    return keep
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 5), (2, 3)])
+def test_suppression_of_sets_by_tile(logits, grid):
+    """The probability of the set at each position, of the tile that holds the position's centre."""
+    probability = np.exp(-nll(logits))
+    keep = drawn(2, *grid, K)
+    expected = 0
+    for i in range(3):
+        for j in range(5):
+            tile = keep[:, int((i + 0.5) * grid[0] / 3), int((j + 0.5) * grid[1] / 5)]
+            expected += ((1 - tile) * probability[:, i, j]).sum()
+    total, positions = pixels.suppression(logits, jnp.asarray(keep))
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert positions == 2 * 3 * 5
+
+
+@pytest.mark.parametrize("num_classes", [7, 32, 70, 200])
+@pytest.mark.parametrize(("size", "grid"), [((6, 8), (3, 2)), ((7, 9), (3, 4)), ((5, 3), (1, 3))])
+def test_labels_are_masked_tile_by_tile(num_classes, size, grid):
+    """Where tiles divide the labels and where they do not; beyond the 32 classes of a word."""
+    labels = np.random.default_rng(0).integers(0, num_classes, (2, *size)).astype(np.uint8)
+    labels[0, 0] = 255
+    keep, expected = drawn(2, *grid, num_classes), labels.copy()
+    for b, y, x in np.ndindex(*labels.shape):
+        tile = int((y + 0.5) * grid[0] / size[0]), int((x + 0.5) * grid[1] / size[1])
+        if labels[b, y, x] != 255 and keep[b, *tile, labels[b, y, x]] == 0:
+            expected[b, y, x] = 255
+    assert 0.2 < (expected == 255).mean() < 0.8
+    for dtype in (np.uint8, np.int32):
+        got = objective.mask_dropped(jnp.asarray(labels.astype(dtype)), jnp.asarray(keep))
+        np.testing.assert_array_equal(got, expected)
+        assert got.dtype == dtype
+    other = objective.mask_dropped(jnp.asarray(labels), jnp.asarray(keep), ignore_label=254)
+    np.testing.assert_array_equal(other, np.where(expected != labels, 254, labels))
+
+
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
 def test_the_dropped_classs_pixels_are_ignored(labels, dtype):
     labels = labels.astype(dtype)

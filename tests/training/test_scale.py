@@ -46,13 +46,15 @@ KEEP = {
     "plain": None,
     "batch": np.array([1, 1, 0, 1, 1.0]),
     "example": 1.0 - np.eye(K)[np.arange(B) % K] * (np.arange(B) % 3 > 0)[:, None],
+    # Two classes a tile, on a grid that the features of 4 x 6 are no multiple of.
+    "tile": 1.0 - sum(np.eye(K)[(np.arange(B * 12).reshape(B, 3, 4) + i) % K] for i in (0, 2)),
 }
 
 
 def one_update(model, keep, optimizer=None, **settings):
     """``(state, images, labels) -> (state, scalars)``, in the middle of training."""
 
-    def update(current, images, labels, dropout_key=None, **settings):
+    def update(current, images, labels, dropout_key=None, alpha=10.0, **settings):
         recipe = Recipe(
             model,
             optimizer or optax.sgd(0.1, momentum=0.9),
@@ -61,7 +63,7 @@ def one_update(model, keep, optimizer=None, **settings):
         )
         mask = None if keep is None else jnp.asarray(keep)
         return step.update(
-            current, images, labels, mask, 0.4, 10.0, recipe, dropout_key=dropout_key
+            current, images, labels, mask, 0.4, alpha, recipe, dropout_key=dropout_key
         )
 
     return partial(update, **settings)
@@ -141,7 +143,7 @@ class TestAccumulation:
     @pytest.mark.parametrize("class_weights", [None, WEIGHTS])
     def test_weights_known_beforehand_are_those_of_the_loss(self, batch, class_weights):
         labels = jnp.asarray(batch[1])
-        for keep in (KEEP["batch"], KEEP["example"]):
+        for keep in (KEEP["batch"], KEEP["example"], KEEP["tile"]):
             settings = {"class_weights": class_weights}
             logits = jnp.zeros((B, 4, 6, K))
             outputs = {"logits": logits, "logits_drop": logits, "logits_auxiliary": logits}
@@ -167,6 +169,30 @@ class TestAccumulation:
             for parts in (1, 4)
         ]
         assert needed[1] < needed[0] / 2
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_gradient_norms_are_those_of_the_terms(tiny, batch, parts):
+    """Of steps without and with the suppression; and asking for them changes nothing."""
+    model = tiny(K, layers=FROZEN)
+    with jax.enable_x64(True):
+        before = start(model)
+        update = one_update(model, KEEP["tile"], optax.sgd(1.0), accumulate_steps=parts)
+        (plain, _), (whole, scalars), (same, more) = (
+            jit(partial(update, **settings))(before, *batch)
+            for settings in ({"alpha": 0.0}, {}, {"gradient_norms": True})
+        )
+        assert_same(same.params, whole.params)
+        assert_same({name: more[name] for name in scalars}, scalars)
+        assert more.keys() - scalars.keys() == {
+            "gradient_norm_cross_entropy",
+            "gradient_norm_suppression",
+        }
+        moved = lambda a, b: optax.global_norm(jax.tree.map(jnp.subtract, a.params, b.params))  # noqa: E731
+        expected = moved(before, plain), moved(plain, whole)
+        got = more["gradient_norm_cross_entropy"], more["gradient_norm_suppression"]
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+        assert min(expected) > 0.01
 
 
 # A network of every kind of block, with the number of its blocks.

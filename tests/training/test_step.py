@@ -13,6 +13,7 @@ from dropclass_jax.evaluation import inference, metrics
 from dropclass_jax.evaluation.step import eval_step
 from dropclass_jax.ops import axis
 from dropclass_jax.parallel import pmap
+from dropclass_jax.training import draw as draw_module
 from dropclass_jax.training import state, step
 from dropclass_jax.training.recipe import Recipe
 
@@ -54,6 +55,7 @@ DRAWS = {
     "batch": step.Draw(jnp.ones(K)),
     "example": step.Draw(jnp.ones(K), per="example"),
     "present": step.Draw(jnp.ones(K), present_only=True),
+    "tile": step.Draw(jnp.ones(K), per="tile", tile=7, count=2),
     "present in example": step.Draw(jnp.ones(K), per="example", present_only=True),
 }
 
@@ -141,8 +143,47 @@ class TestDraws:
             np.testing.assert_array_equal(np.argmin(rows, axis=1), [1, 3])
 
     def test_a_row_does_not_depend_on_the_others(self, batch):
-        draw, labels = DRAWS["example"], jnp.asarray(batch["label"])
-        np.testing.assert_array_equal(self.keep(draw, labels)[:4], self.keep(draw, labels[:4]))
+        labels = jnp.asarray(batch["label"])
+        for draw in (DRAWS["example"], DRAWS["tile"], DRAWS["tile"]._replace(stratify=True)):
+            np.testing.assert_array_equal(self.keep(draw, labels)[:4], self.keep(draw, labels[:4]))
+
+    @pytest.mark.parametrize("stratify", [False, True])
+    def test_tiles_differ_and_are_drawn_from_what_the_example_holds(self, batch, stratify):
+        draw, labels = DRAWS["tile"]._replace(stratify=stratify), batch["label"].copy()
+        keep = self.keep(draw, jnp.asarray(labels))
+        assert keep.shape == (B, 3, 4, K)  # of 16 x 24 pixels in tiles of at most 7
+        assert (keep.sum(-1) == K - 2).all()
+        assert len({tuple(mask) for mask in keep.reshape(-1, K)}) > 5
+        labels[1] = np.where(labels[1] == 255, 255, np.where(labels[1] < 2, 1, 3))
+        keep = self.keep(draw._replace(present_only=True), jnp.asarray(labels))
+        assert (keep[0] == 1).all()  # no label at all
+        assert (keep[1] == [1, 0, 1, 0, 1]).all()
+
+    @pytest.mark.parametrize("per", ["example", "tile"])
+    def test_stratified_places_share_the_classes(self, batch, per):
+        draw = step.Draw(jnp.ones(K), per=per, tile=8, count=2, stratify=True)
+        for number in range(10):
+            dropped = 1 - self.keep(draw, jnp.asarray(batch["label"]), number, p=0.5)
+            groups = dropped.reshape((1, B, K) if per == "example" else (B, -1, K))
+            for group in groups:
+                assert group.sum() == len(group)  # 2 classes, half of the time
+                assert np.ptp(group.sum(0)) <= 1
+                assert (group.sum(1) == 1).all()
+
+    @pytest.mark.parametrize("stratify", [False, True])
+    @pytest.mark.parametrize("per", ["example", "tile"])
+    def test_devices_do_not_change_it(self, batch, per, stratify):
+        draw = step.Draw(jnp.ones(K), per=per, tile=8, count=2, stratify=stratify)
+        args = draw, 3, jnp.asarray(5), jnp.asarray(0.5)
+        expected = step.draw_for_batch(*args, jnp.asarray(batch["label"]))
+        many = jax.pmap(lambda y: step.draw_for_batch(*args, y, axis.AXIS), axis_name=axis.AXIS)
+        got = pmap.unshard(many(pmap.shard(batch)["label"]))
+        np.testing.assert_array_equal(got, expected)
+
+    def test_a_tile_is_no_larger_than_asked_for_and_all_are_alike(self):
+        assert draw_module.grid((512, 1024), 32) == (16, 32)
+        assert draw_module.grid((97, 96), 32) == (4, 3)
+        assert draw_module.grid((20, 30), 64) == (1, 1)
 
 
 def test_coefficients_follow_the_step(tiny, batch):
