@@ -105,7 +105,7 @@ def update(
     }
     if recipe.gradient_norms:
         for group, part in outcome.gradients.items():
-            scalars[f"gradient_norm_{group}"] = optax.global_norm(part)
+            scalars[f"gradient_norm_{group}"] = optax.tree.norm(part)
     return new_state, {"loss": loss(outcome.terms), **scalars}
 
 
