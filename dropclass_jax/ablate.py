@@ -3,8 +3,8 @@
     python -m dropclass_jax.ablate --sweep=configs/sweeps/alpha.py --config=configs/streets.py \\
         --dir=SWEEPDIR [--config.KEY=VALUE ...] [--seeds=0,1,2]
 
-Every run is an ordinary one, in SWEEPDIR/ARM/seedN. The same command continues what was stopped,
-trains what has failed again, and leaves alone what is finished.
+Every run is an ordinary one, in SWEEPDIR/ARM/seedN. The same command continues stopped runs,
+repeats failed ones, and skips finished ones.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def train(
 
 
 def log_of(run: Run) -> Path:
-    """What a run says goes beside its folder: ``SWEEPDIR/ARM/seedN.log``."""
+    """The log of a run, beside its folder: ``SWEEPDIR/ARM/seedN.log``."""
     return run.workdir.with_name(run.workdir.name + ".log")
 
 
 class _Show:
-    """What is said while a sweep runs: a line a start and an end, and on a terminal a live one."""
+    """Progress of a sweep: a line for each start and end, and a live line on a terminal."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.failed = 0
@@ -132,11 +132,11 @@ def _last_words(job: jobs.Job, code: int) -> str:
 
 
 def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> None:
-    """Compare what is finished: a table on the terminal, and files in the sweep's folder."""
+    """Compare the finished runs: a table on the terminal, and files in the sweep's folder."""
     finished = [run for run in runs if plan.is_finished(run)]
     if not finished:
         raise UserError(f"no run of the sweep in {folder} is finished")
-    # The reference first, whichever of its runs was planned when.
+    # The reference arm first, whatever the order in which runs were planned.
     finished.sort(key=lambda run: list(arms.arms).index(run.arm))
     counts = common_counts([run.workdir for run in finished])
     results = [
@@ -159,7 +159,7 @@ def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> No
 def main(argv: list[str]) -> int:
     """The command."""
     given = flags.FLAGS
-    # This process only plans: it must not take the memory of the GPUs that its runs need.
+    # This process only plans, and must not take GPU memory that its runs need.
     jax.config.update("jax_platforms", "cpu")
     if given.print + given.slurm + given.report > 1:
         raise UserError("--print, --slurm and --report exclude each other")
@@ -173,7 +173,7 @@ def main(argv: list[str]) -> int:
     todo = [run for run in runs if not plan.is_finished(run)]
     code = 0
     if todo and not given.report:
-        with contextlib.redirect_stdout(sys.stderr):  # commands may be all that stdout is for
+        with contextlib.redirect_stdout(sys.stderr):  # stdout may be for commands alone
             plan.check(todo)
         if given.print:
             for words in commands(todo, spec):
@@ -195,7 +195,7 @@ def main(argv: list[str]) -> int:
 
 
 def waves(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs in groups, each of which needs nothing but what earlier groups give."""
+    """Group runs so that each group depends on earlier groups only."""
     places: dict[Path, int] = {}
     for run in runs:
         places[run.workdir] = places.get(run.after, -1) + 1

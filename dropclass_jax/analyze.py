@@ -1,4 +1,4 @@
-"""Show what networks have learned, one or several side by side.
+"""Analyse what one or several networks have learned, side by side.
 
 python -m dropclass_jax.analyze RUN [LABEL=RUN ...] --out=DIR [--split=val] [--images=N]
     [--classes=rider,bicycle]
@@ -35,7 +35,7 @@ PICTURES = 3  # images of a class that are shown; the others count in the number
 
 
 class Options(NamedTuple):
-    """What is looked at.
+    """What to analyse.
 
     Attributes:
       split: of the first run's data; the first of its ``config.eval.splits`` by default.
@@ -62,7 +62,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
     Args:
       runs: ``RUN`` or ``LABEL=RUN`` each, folders of ``dropclass_jax.train``.
       out: the folder to write into; made when it is missing.
-      options: what is looked at.
+      options: what to analyse.
 
     Returns:
       What was written to ``analysis.json``.
@@ -157,7 +157,7 @@ def label_runs(given: Sequence[str | None], networks: Sequence[TrainedNetwork]) 
 
 
 def check_same_classes(labels: Sequence[str], networks: Sequence[TrainedNetwork]) -> None:
-    """Refuse runs that cannot stand side by side.
+    """Refuse runs of different data sets or classes.
 
     Raises:
       UserError: they are of different data sets or class lists.
@@ -202,7 +202,7 @@ def choose_classes(
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder, and make sure before the work that it can be written."""
+    """Make the folder, and check before any work that it can be written."""
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         (out / "analysis.json").touch()
@@ -210,7 +210,7 @@ def make_folder(out: Path) -> None:
 
 @contextlib.contextmanager
 def writing(out: Path) -> Any:
-    """What cannot be written is the user's to mend."""
+    """Turn an ``OSError`` into a ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -218,7 +218,7 @@ def writing(out: Path) -> Any:
 
 
 def progress(batches: Iterable[Any], what: str, total: int) -> Iterable[Any]:
-    """The same, with a bar on a terminal."""
+    """The batches, with a progress bar on a terminal."""
     return tqdm(batches, what, total, leave=False, disable=None)
 
 
@@ -257,7 +257,7 @@ def explain_classes(
 
 
 def describe_run(label: str, network: TrainedNetwork) -> dict[str, Any]:
-    """Which run it is."""
+    """Name, method, seed and step of a run."""
     return {
         "label": label,
         "workdir": str(network.workdir),

@@ -1,9 +1,9 @@
-"""Compare two runs, or two methods by several runs each, class by class.
+"""Compare two runs, or two methods with several runs each, class by class.
 
     python -m dropclass_jax.compare RUN_A RUN_B [--split=val] [--head_a=drop] [--head_b=plain]
 
-Says what B gains over A, and which of it is more than noise. Several runs of one method, its seeds,
-are given by a folder that holds them (SWEEPDIR/ARM), by a glob in quotes, or with commas:
+Reports what B gains over A, and which differences are more than noise. Several runs (seeds) of a
+method are given by a folder that holds them (SWEEPDIR/ARM), by a glob in quotes, or with commas:
 ``--a=RUN,RUN --b=RUN,RUN``.
 """
 
@@ -43,7 +43,7 @@ def expand(words: Sequence[str]) -> list[Path]:
 
 
 def names_of(a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]) -> tuple[str, str]:
-    """Short names for two sides: of what their paths share, the part in which they differ.
+    """Short names for two sides: the part of their paths in which they differ.
 
     >>> runs = [Path("/runs/plain/seed0"), Path("/runs/plain/seed1")]
     >>> names_of(runs, [Path("/runs/dropclass/seed0")], (None, None))
@@ -54,7 +54,7 @@ def names_of(a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]) 
     folders = [[str(path.absolute()) for path in side] for side in (a, b)]
     shared = [os.path.commonprefix(side) for side in folders]  # noqa: RUF071 (by characters)
     for n, side in enumerate((a, b)):
-        if len(side) > 1:  # without the start of what tells its runs apart
+        if len(side) > 1:  # without the beginning of the names of its runs
             shared[n] = re.sub(r"[-_/.]*(seed|run)?[-_]*$", "", shared[n])
     start = Path(os.path.commonpath(shared))
     names = [str(Path(path).relative_to(start)) for path in shared]

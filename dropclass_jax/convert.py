@@ -1,4 +1,4 @@
-"""Write weights to a file that needs no PyTorch, once and for all.
+"""Convert weights to a file that can be read without PyTorch.
 
     python -m dropclass_jax.convert IN OUT --model=hrnet_w48
 
@@ -25,9 +25,9 @@ from dropclass_jax.runs import initial
 
 
 def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadReport:
-    """Write what ``model`` has use for of ``source`` to ``target``, by our own names.
+    """Write the weights that ``model`` can use to ``target``, by our own names.
 
-    The classifiers are kept whatever their number of classes is.
+    Classifiers are kept whatever their number of classes.
 
     Args:
       source: see ``weight_sources.find``.
@@ -42,7 +42,7 @@ def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadRepo
     """
     weight_files.check_writable(target)
     weights = initial.fetch(str(source), model)
-    # The number of classes is the file's own, or any: a fresh classifier is not written.
+    # Where the file has no classifier any number of classes will do: it is not written.
     network = models.create(model, pretrained.num_classes(weights.arrays) or 2, auxiliary=True)
     variables, report = initial.load(init_shapes(network), weights, model)
     leaves = traverse_util.flatten_dict(variables, sep="/")

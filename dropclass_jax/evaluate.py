@@ -1,4 +1,4 @@
-"""Score a run's last checkpoint, or another.
+"""Evaluate a checkpoint of a run.
 
 python -m dropclass_jax.evaluate --workdir=RUN [--split=val] [--head=drop|plain]
     [--checkpoint=best] [--mode=slide] [--window=H,W] [--stride=H,W] [--scales=0.75,1,1.25]

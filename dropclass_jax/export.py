@@ -1,21 +1,21 @@
-"""Write a trained run as one file that jax alone can call, without this project and without flax.
+"""Export a trained network as one file that jax alone can call, without this package or flax.
 
     python -m dropclass_jax.export --workdir=RUN --out=model.jax [--batch=4] [--size=512,1024]
 
-In it is all from pixels to classes: normalisation, the network with its weights, the way in which
-an image is shown to it, and argmax. Whoever uses it needs jax and flatbuffers:
+The file holds everything from pixels to classes: normalisation, the network with its weights,
+sliding windows or several scales if asked for, and argmax. Using it takes jax and flatbuffers:
 
     from jax import export
     model = export.deserialize(open("model.jax", "rb").read())
     classes = model.call(images)  # uint8 [B, H, W, 3], RGB -> uint8 [B, H, W]
 
-The jax that wrote it can call it and newer ones can, which jax promises for six months. A file of
-free sizes (`any`, the default) is compiled at the first call with each; it takes any, but networks
-of several resolutions, as HRNet, see best at multiples of 32.
+It can be called by the version of jax that wrote it and by later ones, for which jax guarantees six
+months. A file for any sizes (`any`, the default) is compiled at the first call with each size.
+Networks of several resolutions, as HRNet, predict best at multiples of 32.
 
-One file serves all of `--platforms`. `model.jax.json` beside it names the classes and their colours
-and says what went in. The file is read back and compared with the run's network; what that gave is
-printed and stands there too (`--nocheck` does without).
+One file serves all of `--platforms`. `model.jax.json` beside it lists the classes, their colours and
+what was exported. The file is read back and compared with the run's network; the result is
+printed, and written there too (`--nocheck` skips this).
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ VALUES = ("classes", "logits")
 
 
 class Sizes(NamedTuple):
-    """Of the images that a file takes; None for any."""
+    """The sizes of the images that a file takes; None for any."""
 
     batch: int | None = None
     height: int | None = None
     width: int | None = None
 
     def shape(self, free: Sequence[int | str]) -> tuple[int | str, ...]:
-        """``[B, H, W, 3]`` with what stands for the sizes that are free."""
+        """``[B, H, W, 3]`` with the given placeholders for free sizes."""
         return (*(other if n is None else n for n, other in zip(self, free, strict=True)), 3)
 
 
@@ -63,9 +63,9 @@ def lower(
     head: str | None = None,
     views: Views = WHOLE,
 ) -> jax.export.Exported:
-    """A run's network from pixels to classes, for all platforms at once.
+    """Export a run's network, from pixels to classes, for several platforms at once.
 
-    The weights become constants of the program: so it has one argument and is one file.
+    The weights become constants of the program, so that it is one file with one argument.
 
     Args:
       network: a run's.
@@ -126,7 +126,7 @@ def compare(
     head: str | None = None,
     views: Views = WHOLE,
 ) -> dict[str, Any]:
-    """How an exported network differs from the run's, on noise: where classes are hardest to tell.
+    """Compare an exported network with the run's on noise, where classes are hardest to tell apart.
 
     Both are compiled for the device that jax runs on. What differs is how XLA fuses operations.
 
@@ -161,7 +161,7 @@ def describe(
     head: str | None,
     views: Views,
 ) -> dict[str, Any]:
-    """What a user of the file wants to know, as JSON."""
+    """A description of the file for its users, as JSON."""
     images, result = exported.in_avals[0], exported.out_avals[0]
     return {
         "input": {"shape": _shape(images), "dtype": str(images.dtype), "channels": "RGB"},
@@ -184,7 +184,7 @@ def _shape(value: Any) -> list[int | str]:
 
 
 def write(path: Path, exported: jax.export.Exported) -> None:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
       UserError: it cannot be written.
@@ -200,7 +200,7 @@ def write(path: Path, exported: jax.export.Exported) -> None:
 
 
 def read(path: Path) -> jax.export.Exported:
-    """The inverse of ``write``: no more than what a user of the file does."""
+    """Read a file, exactly as its users do."""
     return jax.export.deserialize(path.read_bytes())
 
 
@@ -216,7 +216,7 @@ def export_run(
     views: Views = WHOLE,
     check: bool = True,
 ) -> dict[str, Any]:
-    """Write a run's network to a file, and what is known of it to the same name with ``.json``.
+    """Write a run's network to a file, and its description to the same name with ``.json``.
 
     Args:
       workdir: the run's folder.
@@ -230,10 +230,10 @@ def export_run(
       check: read the file back and ``compare``, if jax has one of the platforms here.
 
     Returns:
-      What is known of it.
+      The description.
 
     Raises:
-      UserError: anything that the user can mend.
+      UserError: a mistake of the user's.
     """
     network = trained_network.load(workdir, which)
     exported = lower(network, sizes, platforms=platforms, output=output, head=head, views=views)
@@ -284,7 +284,7 @@ def _backends(exported: jax.export.Exported) -> set[str]:
 
 
 def free_or_whole(name: str, text: str, number: int) -> list[int | None]:
-    """``any``, or so many whole numbers with commas."""
+    """Parse ``any``, or so many whole numbers with commas."""
     if text == "any":
         return [None] * number
     try:

@@ -6,11 +6,11 @@ Writes, of each image, under its path in the folder that was given:
 
     DIR/index/NAME.png      the class of every pixel, a grey value; DIR/classes.json names them
     DIR/color/NAME.png      the same in the classes' colours
-    DIR/overlay/NAME.png    the colours over the image, and the key to them beside it
+    DIR/overlay/NAME.png    the colours over the image, with a legend beside it
 
-`--save=index,color` writes only these. Of a video, colours and overlays become NAME.mp4, and the
-classes NAME/000000.png and so on; with `--frames` all do. `--submission=cityscapes|voc` writes what
-that benchmark's server takes, and nothing else.
+`--save=index,color` writes only these. For a video, colours and overlays become NAME.mp4 and the
+classes NAME/000000.png and so on; with `--frames` all become PNGs. `--submission=cityscapes|voc`
+writes what that benchmark's server takes, and nothing else.
 
 The network is compiled once for each size of images. `--pad_to=32` pads them with black to
 multiples of 32: fewer sizes, and for networks of several resolutions, as HRNet, often better
@@ -70,7 +70,7 @@ def predict_run(
       pad_to: see ``predictor``.
 
     Returns:
-      What was wrong with inputs, which have been left out.
+      The faults of inputs, which were left out.
 
     Raises:
       UserError: anything else that the user can mend; before the first image is predicted, unless

@@ -27,6 +27,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Defined here alone: other commands import this module and have a --workdir of their own.
     flags.DEFINE_string("workdir", None, "directory of a finished run; report.html is put there")
     app.run(main)

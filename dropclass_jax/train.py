@@ -2,7 +2,7 @@
 
     python -m dropclass_jax.train --config=configs/streets.py --workdir=RUN
 
-The same command continues a run that was stopped, exactly where its last checkpoint is.
+The same command continues a stopped run, exactly from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       An exit code: 0, or 128 + the signal's number when a signal stopped the run early.
 
     Raises:
-      UserError: anything that the user can mend; before any work wherever possible.
+      UserError: a mistake of the user's, found before any work wherever possible.
     """
     start = time.monotonic()
     _check_agreement(config)
@@ -109,7 +109,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     evaluations, losses, since_log = None, guard.LossCheck(workdir), []
     with held, preemption.stop_requests() as stop, checkpoints:
         while True:
-            # After the step's checkpoint: a run that continues there evaluates there once more.
+            # After the step's checkpoint: a run that is continued there repeats the evaluation.
             if step == config.total_steps:
                 evaluations = evaluate_splits(current, config.eval.splits, stop)
             elif step and step % config.eval.every_steps == 0:
@@ -169,7 +169,7 @@ def _check_agreement(config: ConfigDict) -> None:
 def _compile(
     train_step: Callable[..., Any], current: state.TrainState, config: ConfigDict
 ) -> Callable[..., Any]:
-    """Compile the step, and refuse it when it cannot fit into the device's memory."""
+    """Compile the training step; refuse it if it cannot fit into the device's memory."""
     if jax.process_count() > 1:
         return train_step  # what pmap compiles ahead of time cannot be called by several processes
     height, width = config.augment.crop
@@ -200,7 +200,7 @@ def _evaluate(
     splits: tuple[str, ...],
     stop: preemption.StopRequest,
 ) -> dict[str, loop.Evaluation] | None:
-    """Evaluate on some splits, and record the scores and pictures; None when it was stopped."""
+    """Evaluate some splits and record scores and pictures; None if it was stopped."""
     evaluations = {}
     step = int(current.step)
     for split in splits:

@@ -1,4 +1,4 @@
-"""Where one network looks for a class in one image."""
+"""Seg-Grad-CAM of one class in one image, at several layers."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Explainer = Callable[[np.ndarray, np.ndarray, int], Explained]
 
 
 def explainer(network: TrainedNetwork, shape: tuple[int, int], region: str = "label") -> Explainer:
-    """A function that explains a class in an image by the network's own head.
+    """Make a function that explains a class in an image by the network's own output.
 
-    That is the drop head of a DropClass network, with nothing dropped.
+    For a DropClass network that is ``drop``, with nothing dropped.
 
     Args:
       network: a run's.

@@ -1,4 +1,4 @@
-"""What the classes of one network have to do with each other, in a single pass over a split."""
+"""How the classes of one network depend on each other, in one pass over a split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dropclass_jax.runs.trained_network import TrainedNetwork
 
 
 class Measured(NamedTuple):
-    """Of one network and split.
+    """Measurements of one network on a split.
 
     Attributes:
       confusions: ``{head: [K + 1, K, K] int64}``; see ``dependence.confusions``. ``plain`` by
@@ -40,7 +40,7 @@ def measure_batch(
     std: Any,
     ignore_label: int,
 ) -> tuple[dict[str, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
-    """The sums over one batch that ``Measured`` is made of.
+    """The sums over one batch from which ``Measured`` is computed.
 
     Args:
       variables: the model's.

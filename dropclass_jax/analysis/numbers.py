@@ -1,4 +1,4 @@
-"""The analyses of one network as `analysis.json` has them; the report's wording says them."""
+"""The analyses of one network as they are written to `analysis.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dropclass_jax.evaluation import summary
 
 
 def classifier(weights: np.ndarray, pixels: Sequence[int]) -> dict[str, Any]:
-    """What the classifier says without any image.
+    """Analysis of the classifier's weights, without any image.
 
     Args:
       weights: ``[K, C]``, from ``after_features.classifier_weights``.
@@ -49,7 +49,7 @@ def selected_features(weights: np.ndarray) -> dict[str, Any]:
 
 
 def by_class(measured: Measured) -> dict[str, Any]:
-    """What the classes have to do with each other on a split."""
+    """How the classes depend on each other on a split."""
     changes = {head: dependence.iou_changes(counts) for head, counts in measured.confusions.items()}
     return {
         "feature_similarity": {

@@ -1,4 +1,4 @@
-"""Which features each class's importance selects, and which of them classes share.
+"""Which features the importance of each class selects, and which features classes share.
 
 What DropClass leaves of the features for class c is ``relu(S_c * A)``: of features that are never
 negative, those with a positive importance.

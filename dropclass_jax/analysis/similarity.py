@@ -1,4 +1,4 @@
-"""How alike the classes' vectors are, and whether that goes with how common the classes are."""
+"""Cosine similarity of the classes' vectors, and its rank correlation with class frequency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import scipy.stats
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's.
+    """Spearman's rank correlation.
 
     Attributes:
       rho: -1 (one falls as the other rises) to 1.

@@ -1,1 +1,1 @@
-"""How a command starts: flags, errors, exit codes, the compilation cache."""
+"""What all commands share: flags, error messages, exit codes, the compilation cache."""

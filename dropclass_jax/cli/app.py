@@ -1,4 +1,4 @@
-"""The one way into every command: flags parsed, and a user's mistake told in one line."""
+"""Run a command: parse its flags, report a user's mistake in one line, set the exit code."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dropclass_jax.experiment.config import flatten, is_section, load_config
 
 
 def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
-    """Run an absl ``main``; a user's mistake is one line on stderr and exit code 2.
+    """Run an absl ``main``; a ``UserError`` is printed as one line on stderr, with exit code 2.
 
     ``main`` may return an exit code. An exception other than ``UserError`` is a bug and keeps its
     traceback.
 
     Args:
-      main: called with the arguments that are no options, the program's name first.
-      positional: whether there may be such arguments.
+      main: called with the program's name and the positional arguments.
+      positional: whether positional arguments are allowed.
     """
 
     def guarded(argv: list[str]) -> int:
-        # The libraries' own accounts of what they do would bury the progress line.
+        # Log messages of the libraries would bury the progress line.
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
@@ -47,7 +47,7 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with one line and exit code 2 for whatever it cannot parse."""
+    """Parse flags with absl; whatever it cannot parse is one line and exit code 2."""
     argv = home.expanded(argv)
     try:
         check_config_flags(argv)
@@ -60,7 +60,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def check_config_flags(argv: list[str]) -> None:
     """Refuse a config file that does not load and a ``--config.key`` that it does not have.
 
-    ml_collections says both with a traceback, and of a key only its last part.
+    ml_collections reports both with a traceback, and names only the last part of a key.
     """
     names = [arg.lstrip("-").split("=", 1) for arg in argv[1:] if arg.startswith("-")]
     specs = [name[1] for name in names if name[0] == "config" and len(name) == 2]

@@ -1,13 +1,13 @@
-"""What was compiled once is kept on the disk, so that the next start of a command need not.
+"""Persistent compilation cache.
 
-jax does the work, and its own environment variables decide:
+jax does the work, and its own environment variables take precedence:
 
-    JAX_COMPILATION_CACHE_DIR=FOLDER      keep it elsewhere
-    JAX_ENABLE_COMPILATION_CACHE=false    do not keep it
+    JAX_COMPILATION_CACHE_DIR=FOLDER      use another folder
+    JAX_ENABLE_COMPILATION_CACHE=false    use none
 
-Several processes may use one folder: a program is stored under a hash of all that it depends on
-and never changed, only the first of several that train together writes, and one that cannot be
-read is compiled again. The folder may be deleted at any time.
+Several processes may share the folder: a program is stored under a hash of everything it depends on
+and never changed; of several processes that train together only the first writes; a program that
+cannot be read is compiled again. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 
 import jax
 
-# Most of what a start compiles takes less than jax's own threshold of a second.
+# Most programs of a start compile in less than a second, below which jax does not keep them.
 MIN_SECONDS = 0.1
 
 
 def keep() -> Path | None:
-    """Keep compiled programs in the user's cache folder, unless jax was told of another.
+    """Turn the cache on, in the user's cache folder unless jax is configured to use another.
 
-    ``$XDG_CACHE_HOME/dropclass_jax/compiled``, where ``~/.cache`` stands in for the variable.
+    That is ``$XDG_CACHE_HOME/dropclass_jax/compiled``; the variable defaults to ``~/.cache``.
 
     Returns:
-      The folder that is used from now on; None where nothing can be written, which costs a start
-      its time and nothing else, or where the cache is off.
+      The folder in use; None where it cannot be written, which makes starts slower and does no
+      other harm, or where the cache is off.
     """
     if not jax.config.jax_enable_compilation_cache:
         return None
@@ -51,10 +51,10 @@ def keep() -> Path | None:
 
 
 def _processor() -> str:
-    """A name for what this CPU can execute.
+    """A name for the instruction set of this CPU.
 
-    Programs for the CPU use all that the CPU they were compiled on has; jax's hash does not cover
-    that, and the machines of a cluster may share the folder and differ.
+    A program for the CPU uses every instruction of the CPU that compiled it. jax's hash does not
+    cover that, and different machines of a cluster may share the folder.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Show what a run's folder records: ``metrics.csv`` and ``report.html`` beside it."""
+"""Write the reports of a run into its folder: ``metrics.csv`` and ``report.html``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags that say how images are shown to a network: ``inference.Views`` from a command line."""
+"""Flags for sliding windows, several scales and flips at inference (``inference.Views``)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def read(crop: Sequence[int], given: flags.FlagValues = flags.FLAGS) -> inference.Views:
-    """The views that were asked for.
+    """The views that the flags ask for.
 
     Args:
       crop: height and width of the training crop, the default window.

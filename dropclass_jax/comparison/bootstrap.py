@@ -1,4 +1,4 @@
-"""How far a difference between two sets of runs may be chance: of the images, and of the seeds.
+"""Confidence intervals of the difference between two sets of runs, over images and seeds.
 
 Both matter. Other images of the same kind would give other scores, and so would other seeds of the
 same training. The images are resampled (the bootstrap: Efron 1979), jointly for all runs, so that

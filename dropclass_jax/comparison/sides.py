@@ -19,7 +19,7 @@ from dropclass_jax.runs.results import read_counts
 
 
 class Side(NamedTuple):
-    """Runs of one method, as one of their heads reads the images of a split.
+    """Runs of one method, evaluated by one of their outputs on a split.
 
     Attributes:
       name: what it is called.
@@ -99,7 +99,7 @@ def check(a: Side, b: Side) -> None:
 
 
 def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
-    """Everything that is said about two sides; see ``resampling.compare``.
+    """Compare two sides; see ``bootstrap.compare``.
 
     Raises:
       UserError: they do not fit together.
@@ -124,7 +124,7 @@ def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
 
 
 class Outcome(NamedTuple):
-    """A comparison, with all that is needed to tell of it; pairs are of the sides A and B.
+    """The result of a comparison; pairs are of the sides A and B.
 
     Attributes:
       names: of the sides.
@@ -136,7 +136,7 @@ class Outcome(NamedTuple):
       resamples: draws of the images.
       classes: of `metrics.json`.
       groups: how many classes each group has, in the order of the scores.
-      found: from `resampling.compare`: the mean, the groups, the classes.
+      found: from `bootstrap.compare`: the mean, the groups, the classes.
     """
 
     names: tuple[str, str]

@@ -1,1 +1,1 @@
-"""What ``python -m dropclass_jax.data check|stats|show|bench`` does."""
+"""The commands ``python -m dropclass_jax.data check|stats|show|bench``."""

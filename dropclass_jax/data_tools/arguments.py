@@ -1,4 +1,4 @@
-"""The command line of ``python -m dropclass_jax.data``: a mistake in it is one line."""
+"""Command line of ``python -m dropclass_jax.data``; a mistake is a one-line error."""
 
 from __future__ import annotations
 

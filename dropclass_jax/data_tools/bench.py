@@ -1,4 +1,4 @@
-"""How fast the training pipeline is, against a plain loop over the same work.
+"""Speed of the training pipeline, compared with a plain loop over the same work.
 
     python -m dropclass_jax.data bench [--size camvid] [--size cityscapes] [--threads 2] [--json]
 
@@ -39,7 +39,7 @@ RECIPE = transforms.scales((0.5, 2.1), 0.1)
 
 
 class Case(NamedTuple):
-    """What is read, and the crop that is made of it.
+    """What is read, and the size of the crops.
 
     Attributes:
       name: for people.
@@ -149,7 +149,7 @@ def plain_batches(
 def variants(
     case: Case, batch_size: int, threads: int
 ) -> dict[str, Callable[[], Iterator[dict[str, np.ndarray]]]]:
-    """The plain loop, first, and the pipeline in several ways: functions that begin a stream."""
+    """Functions that start a stream of batches: the plain loop, then the pipeline's variants."""
     augmentation = Augmentation(case.crop, RECIPE)
     read = Repeated(case.source, case.indices, case.length)
     keep = Repeated(CachedSource(case.source, decoded_bytes(case)), case.indices, case.length)
@@ -172,12 +172,12 @@ def variants(
 
 
 def decoded_bytes(case: Case) -> int:
-    """Bytes of a case's images and labels, decoded."""
+    """Bytes of all decoded images and labels of a case."""
     return pipeline.decoded_bytes(case.source.shapes[list(case.indices)])
 
 
 def memory_bytes(case: Case, batch_size: int, threads: int, cache_bytes: int = 0) -> int:
-    """The most that the pipeline holds: batches, an image a thread, and the cache."""
+    """Upper bound of the pipeline's memory: batches, one image a thread, and the cache."""
     batches = pipeline.batches_in_memory(threads)
     largest = pipeline.decoded_bytes(np.max(case.source.shapes, axis=0))
     in_hand = max(threads, 1) * largest
@@ -187,7 +187,7 @@ def memory_bytes(case: Case, batch_size: int, threads: int, cache_bytes: int = 0
 def images_per_second(
     batches: Iterator[Mapping[str, np.ndarray]], batch_size: int, seconds: float, skip: int
 ) -> float:
-    """Pull for a while, after ``skip`` batches that do not count: what was made ahead."""
+    """Throughput of a stream, without the first ``skip`` batches, which were made ahead."""
     for _ in range(skip):
         next(batches)
     count, start = 0, time.perf_counter()
@@ -253,7 +253,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def report(case: Case, results: Sequence[Mapping[str, Any]], times: Mapping[str, float]) -> str:
-    """A table of one case for people."""
+    """The results of one case as a text table."""
     height, width = (int(n) for n in np.max(case.source.shapes, axis=0))
     rows = []
     for row in results:

@@ -1,4 +1,4 @@
-"""Look at every file of a source before it is trained on, and say all that is wrong with it."""
+"""Check every file of a source before training, and report all faults."""
 
 from __future__ import annotations
 

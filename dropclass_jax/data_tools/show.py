@@ -1,4 +1,4 @@
-"""What training sees: a contact sheet of augmented samples, their labels drawn over them.
+"""A contact sheet of augmented training samples with their labels drawn over them.
 
     python -m dropclass_jax.data show --name camvid --dir CAMVID --crop 180 240 --jitter
 

@@ -1,4 +1,4 @@
-"""How unbalanced a data set is, and how to weight its classes.
+"""Class frequencies of a data set, and class weights computed from them.
 
     python -m dropclass_jax.data stats --name camvid --dir CAMVID
 
@@ -27,7 +27,7 @@ from dropclass_jax.reporting.dataset_stats import chart, table, values_chart
 
 
 def collect(dataset: data.Dataset, split: str, beta: float | None = None) -> dict[str, Any]:
-    """Count a split.
+    """Class statistics of a split.
 
     Args:
       dataset: the set.

@@ -1,4 +1,4 @@
-"""Boundary IoU: how well a class is found near its outline, where most mistakes are made.
+"""Boundary IoU: the IoU near the contours of a class, where most mistakes are made.
 
 Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021,
 section 4: the IoU of two masks of a class, each cut down to the pixels within distance d of its
@@ -39,9 +39,9 @@ def distance(sizes: np.ndarray, share: float = DISTANCE) -> np.ndarray:
 
 
 def near_contour(classes: jax.Array, distances: jax.Array) -> jax.Array:
-    """Which pixels are within a distance of something that is not of their class.
+    """Pixels within a distance of a pixel of another class.
 
-    What is beyond the image is of no class, so that pixels at its border are near a contour.
+    Outside of the image there is no class, so pixels at its border count as near a contour.
 
     Args:
       classes: ``[B, H, W]``, integer, 0 or more.
@@ -114,7 +114,7 @@ def count(
 
 
 def scores(counts: np.ndarray) -> dict[str, np.ndarray | float]:
-    """Boundary IoUs from what ``count`` gave, added up over all images.
+    """Boundary IoUs from the counts of ``count``, summed over all images.
 
     Args:
       counts: ``[K, 2]`` integer.

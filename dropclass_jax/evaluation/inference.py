@@ -1,7 +1,7 @@
-"""From a network to the scores of every pixel: whole image, sliding window, scales and flips.
+"""Dense inference: whole images, sliding windows, several scales and flips.
 
-One contract for all of them: ``softmax(scores)`` are the probabilities, ``argmax(scores)`` is the
-prediction. Everything is pure, and static but for the images, so that it can be jitted.
+In all of them ``softmax(scores)`` are the probabilities and ``argmax(scores)`` is the prediction.
+Everything is pure, with only the images traced, so that it can be jitted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _LOGITS = {"drop": "logits_drop", "plain": "logits"}
 
 
 class Views(NamedTuple):
-    """How an image is shown to a network: the keyword arguments of ``scores``.
+    """How an image is presented to a network: the keyword arguments of ``scores``.
 
     Attributes:
       window: ``(height, width)`` of a sliding window in pixels; None for the whole image.
       stride: how far it moves, down and to the right; None for two thirds of the window.
       scales: factors that the image is resized by.
-      flip: show it mirrored as well.
+      flip: also present it mirrored.
     """
 
     window: tuple[int, int] | None = None
@@ -72,16 +72,16 @@ def scores(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
 ) -> Outputs:
-    """The scores of every class at every pixel.
+    """Scores of every class at every pixel.
 
-    Of one view (one scale, no flip) they are the logits, upsampled bilinearly; where windows
-    overlap, the mean of their logits, as in mmsegmentation. Of several views they are the logarithm
-    of the mean of the views' probabilities.
+    For a single view (one scale, no flip) they are the bilinearly upsampled logits, averaged where
+    windows overlap, as in mmsegmentation. For several views they are the logarithm of the mean
+    probability over the views.
 
-    The windows lie on a grid from the top left corner on, and the last ones are flush with the
-    border below and on the right. They are taken one after the other, so that memory does not grow
-    with their number. A window larger than the (scaled) image is cut to it: a small image is seen
-    whole. One that covers the image gives exactly what the whole image gives.
+    Windows lie on a grid from the top left corner; the last ones are flush with the lower and right
+    border. They are processed one after the other, so that memory does not grow with their number.
+    A window larger than the (scaled) image is cut to it, and then gives exactly what the whole
+    image gives.
 
     Args:
       forward: images -> ``{output: logits [B, h, w, K]}``; see the function of that name.
@@ -150,7 +150,7 @@ def _slide(
 def window_grid(
     size: Sequence[int], window: tuple[int, int], stride: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the windows lie that cover an image.
+    """Positions of the windows that cover an image.
 
     Args:
       size: ``(H, W)`` of the image.
@@ -188,7 +188,7 @@ def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
 
 
 def check(views: Views) -> None:
-    """Refuse views that cannot be shown.
+    """Refuse invalid views.
 
     Raises:
       UserError: names the first such value and what it may be.
@@ -224,5 +224,5 @@ def _by(size: tuple[int, int]) -> str:
 
 
 def _mirror(x: jax.Array, mirrored: bool) -> jax.Array:
-    """``[B, H, W, C]``, left and right exchanged."""
+    """Mirror ``[B, H, W, C]`` left to right."""
     return x[:, :, ::-1] if mirrored else x

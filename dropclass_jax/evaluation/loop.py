@@ -23,9 +23,9 @@ def evaluate_batches(
     sample_at: Collection[int] = (),
     stop: Callable[[], Any] = preemption.never,
 ) -> Evaluation | None:
-    """Count every batch of a split, into one confusion matrix a head and image by image.
+    """Evaluate batches: one confusion matrix per output, and the counts of each image.
 
-    What is kept grows by K x 3 numbers an image, and by no picture.
+    Memory grows by K x 3 numbers an image; pictures are kept of the samples only.
 
     Args:
       eval_step: ``step.eval_step``, by ``parallel.pmap_eval``.
@@ -34,10 +34,10 @@ def evaluate_batches(
         several processes, this one's part.
       sample_at: positions of the examples to keep as pictures, with the predictions of the model's
         own head: ``drop`` where there is one. Of several processes each keeps those of its part.
-      stop: asked after every batch; see ``preemption.stop_requests``.
+      stop: called after every batch; see ``preemption.stop_requests``.
 
     Returns:
-      What all processes together found; None where it was stopped.
+      The result over all processes; None where it was stopped.
     """
     totals: Any = None
     parts = []  # of every batch: ids, which of them are images, and their counts
@@ -74,7 +74,7 @@ def evaluate_batches(
 def _samples(
     batch: Mapping[str, Any], predicted: np.ndarray, rows: Iterable[int]
 ) -> list[dict[str, Any]]:
-    """Some examples of a batch at their own sizes."""
+    """Some examples of a batch, without their padding."""
     samples = []
     for i in rows:
         height, width = batch["size"][i]
@@ -119,7 +119,7 @@ def evaluate_split(
 
 
 class Evaluation(NamedTuple):
-    """What one pass over a split gives.
+    """The result of one pass over a split.
 
     Attributes:
       confusions: ``{head: [K, K] int64}``, all images together.

@@ -1,4 +1,4 @@
-"""One confusion matrix, and every score from it.
+"""Segmentation scores from a confusion matrix.
 
 The matrix is counted on the device, batch by batch, and added up on the host in int64, so that
 nothing overflows and memory does not grow with the number of images.
@@ -29,7 +29,7 @@ def confusion_matrix(
     """
     labels = labels.reshape(-1).astype(jnp.int32)
     cell = labels * num_classes + predictions.reshape(-1).astype(jnp.int32)
-    # Ignored pixels go to one cell more, which is then cut off.
+    # Ignored pixels go to an extra cell, which is then cut off.
     cell = jnp.where(labels == ignore_label, num_classes**2, cell)
     counts = jnp.bincount(cell, length=num_classes**2 + 1)[:-1]
     return counts.reshape(num_classes, num_classes).astype(jnp.int32)
@@ -94,6 +94,6 @@ def reference_mean_iou(confusion: np.ndarray) -> float:
 
 
 def mean_of_present(values: np.ndarray) -> float:
-    """The mean over what is not NaN; NaN where nothing is left."""
+    """Mean over the values that are not NaN; NaN where there are none."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")

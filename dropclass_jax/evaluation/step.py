@@ -1,4 +1,4 @@
-"""One step of evaluation: a pure function of variables and a batch."""
+"""The evaluation step: a pure function of variables and a batch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def eval_step(
     views: inference.Views = inference.WHOLE,
     axis_name: str | None = None,
 ) -> tuple[dict[str, dict[str, jax.Array]], dict[str, dict[str, jax.Array]]]:
-    """Predict one batch and count it, for each head.
+    """Predict one batch with every output, and count the predictions.
 
     Args:
       variables: the model's.

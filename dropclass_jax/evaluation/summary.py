@@ -1,4 +1,4 @@
-"""What one evaluation says beyond its mean: class groups, absent classes, trivial baselines.
+"""Summaries of an evaluation: class groups, absent classes, trivial baselines.
 
 Everything here is a pure function of the `results` and `classes` lists of `metrics.json`. An
 `entry` is one element of `results` (one split, one head); IoU values are fractions in 0..1, `None`
@@ -43,7 +43,7 @@ def by_share(classes: Classes) -> list[int]:
 
 
 def mean_present(values: Sequence[float | None]) -> float | None:
-    """Mean over what is not None; None where nothing is left."""
+    """Mean over the values that are not None; None where there are none."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
 
@@ -76,7 +76,7 @@ def split_shares(entry: Entry) -> np.ndarray:
 
 
 def constant_answer(entry: Entry) -> tuple[int, float]:
-    """`(class, mean IoU)` of always answering the split's commonest class.
+    """`(class, mean IoU)` of always predicting the split's commonest class.
 
     That class's IoU is its share of the labelled pixels; every other labelled class scores 0.
     """
@@ -86,13 +86,13 @@ def constant_answer(entry: Entry) -> tuple[int, float]:
 
 
 def never_predicted(entry: Entry) -> list[int]:
-    """Classes that the split has and the network never answers."""
+    """Classes that are labelled in the split and never predicted."""
     confusion = np.asarray(entry["confusion"])
     return np.flatnonzero((confusion.sum(1) > 0) & (confusion.sum(0) == 0)).tolist()
 
 
 def never_right(entry: Entry) -> list[int]:
-    """Classes that are answered somewhere, but at no pixel where they are the label."""
+    """Classes that are predicted, but never where they are the label."""
     confusion = np.asarray(entry["confusion"])
     return np.flatnonzero((confusion.sum(0) > 0) & (confusion.diagonal() == 0)).tolist()
 
@@ -118,7 +118,7 @@ CONTEXT_SPLITS = ("val", "val_out")
 
 
 def headline(metrics: Mapping[str, Any]) -> list[Entry]:
-    """The evaluations of the split that the page is about, the head that predicts first.
+    """The evaluations of the main split, the output that predicts first.
 
     The split is `val` if there is one, else the first; the drop head predicts if there is one.
     """

@@ -1,1 +1,1 @@
-"""From a config to plain values; nothing below this room reads a config."""
+"""From a config to plain values; no lower layer reads a config."""

@@ -1,7 +1,4 @@
-"""From a config to the values that the rest of the house takes.
-
-Nothing below this file and the commands reads a config object.
-"""
+"""Build the model, the optimizer and the steps that a config describes."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from dropclass_jax.training.recipe import Recipe
 
 
 class Experiment(NamedTuple):
-    """What a config stands for.
+    """The model, the optimizer and the steps of an experiment.
 
     Attributes:
       model: the network.

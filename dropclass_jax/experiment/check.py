@@ -26,7 +26,7 @@ class Rule(NamedTuple):
     Attributes:
       key: of the value, as ``optim.lr``.
       allowed: what it may be, in words.
-      test: whether a value is so; it is handed values of any type.
+      test: whether a value is allowed; must accept values of any type.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""The config that every other one starts from: the reference's recipe, where it has one."""
+"""The default config, from which all others start: the reference's recipe, where it has one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The few values of a config that those who use a finished run need."""
+"""The values of a config that are needed to use a finished run."""
 
 from __future__ import annotations
 

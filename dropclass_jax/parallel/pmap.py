@@ -1,4 +1,4 @@
-"""The only pmap in the house: data parallelism over the local and remote devices.
+"""Data parallelism over local and remote devices; the only pmap of the package.
 
 A step is written for one device and a named axis, ``AXIS``. Here it becomes a function of a
 replicated state and a batch split over the devices. The state goes in and comes out as one array a
@@ -19,7 +19,7 @@ from dropclass_jax.ops.axis import AXIS
 
 
 def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step(state, batch) -> (state, metrics)`` on every device, the old state's memory reused.
+    """Run ``step(state, batch) -> (state, metrics)`` on every device; the state is donated.
 
     Both results must be equal on all devices, which they are when the step reduces over ``AXIS``.
     """
@@ -27,7 +27,7 @@ def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
-    """``step(variables, batch) -> (reduced, per_example)`` on every device.
+    """Run ``step(variables, batch) -> (reduced, per_example)`` on every device.
 
     ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
     """
@@ -35,7 +35,7 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def replicate(tree: Any) -> Any:
-    """A tree of arrays, one a leaf, with a copy on every local device.
+    """Copy every leaf of a tree to all local devices.
 
     So ``pmap_step`` need not copy it, and can give its memory back.
     """
@@ -58,7 +58,7 @@ def unshard(array: jax.Array) -> jax.Array:
 
 
 def peak_bytes(compiled: jax.stages.Compiled) -> int | None:
-    """The most memory one device needs for a compiled step; None if the backend does not tell."""
+    """Peak memory of a compiled step on one device; None if the backend does not say."""
     stats = compiled.memory_analysis()
     if stats is None:
         return None
@@ -67,7 +67,7 @@ def peak_bytes(compiled: jax.stages.Compiled) -> int | None:
 
 
 def device_bytes() -> int | None:
-    """The memory of a local device; of the whole machine, shared out, where devices are its CPU."""
+    """Memory of a local device; for CPU devices, an equal share of the machine's."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

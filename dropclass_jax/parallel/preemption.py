@@ -1,4 +1,4 @@
-"""Stopping in good order: by a signal on this machine, or on any machine of several."""
+"""Graceful stop on SIGTERM or SIGINT, on one machine or on all machines of a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ StopRequest = Callable[[], signal.Signals | None]
 
 
 def never() -> None:
-    """The ``StopRequest`` of somebody who does not want to be stopped."""
+    """A ``StopRequest`` that never asks to stop."""
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Collect SIGTERM and SIGINT instead of dying of them, so that a run can save and leave.
+    """Catch SIGTERM and SIGINT, so that a run can save before it ends.
 
     SIGTERM is what preemption, Slurm and a plain ``kill`` send, SIGINT is Ctrl-C; a second one of
     those ends the process at once.

@@ -1,4 +1,4 @@
-"""The processes of one run: how they start, agree and stop together."""
+"""The processes of one run: start, exchange values and stop together."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def initialize(
     process_id: int | None = None,
     wait_seconds: int = WAIT_SECONDS,
 ) -> None:
-    """Join the other processes of a run, before anything else is asked of jax.
+    """Join the other processes of a run; must come before any other use of jax.
 
-    Without arguments jax finds them out by itself: on a TPU pod, under Slurm and under MPI.
+    Without arguments jax detects them by itself, on a TPU pod, under Slurm and under MPI.
 
     Args:
       coordinator: ``host:port`` of process 0, to be reached from all.
@@ -66,7 +66,7 @@ def initialize(
 
 
 def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; all must ask."""
+    """Whether the flag is set in any process. Collective: every process must call it."""
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
@@ -87,7 +87,7 @@ def gather_batches(rows: np.ndarray) -> np.ndarray:
 
 
 def gather_texts(texts: np.ndarray) -> np.ndarray:
-    """``gather_batches`` of texts, ``[n, b] str``, which travel as bytes."""
+    """``gather_batches`` of texts, ``[n, b] str``, sent as bytes."""
     encoded = np.char.encode(texts, "utf-8")
     width = int(gather_batches(np.array([[encoded.itemsize]], np.int32)).max())
     characters = encoded.astype(f"S{width}")[..., None].view(np.uint8)  # [n, b, width]
@@ -96,12 +96,12 @@ def gather_texts(texts: np.ndarray) -> np.ndarray:
 
 
 def gather_text(text: str) -> list[str]:
-    """One text of every process, in order; all must ask."""
+    """One text from every process, in order. Collective."""
     return gather_texts(np.array([[text]]))[0].tolist()
 
 
 def check_agreement(values: Mapping[str, Any]) -> None:
-    """Make sure that all processes have the same values; all must ask.
+    """Make sure that all processes have the same values. Collective.
 
     Args:
       values: named, for JSON.
@@ -128,7 +128,7 @@ def check_agreement(values: Mapping[str, Any]) -> None:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A block that a ``UserError`` in any process ends in all of them; all must enter it.
+    """A block in which a ``UserError`` in any process is raised in all. Collective.
 
     Raises:
       UserError: this process's own, or what another one's says, instead of waiting for it for ever.
@@ -145,7 +145,7 @@ def together() -> Iterator[None]:
 
 
 def first_process(action: Callable[[], Any]) -> None:
-    """Do something in the first process alone, while the others wait.
+    """Run a function in the first process only, while the others wait.
 
     Raises:
       UserError: it raised one; the others raise it too.
@@ -156,22 +156,22 @@ def first_process(action: Callable[[], Any]) -> None:
 
 
 def barrier(name: str) -> None:
-    """Wait for all processes to come here."""
+    """Wait until all processes get here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def is_lost_process(error: BaseException) -> bool:
-    """Whether an error says that another process of the run cannot be reached any more."""
+    """Whether an error means that another process of the run can no longer be reached."""
     signs = "gloo|nccl|connection|heartbeat|unavailable|deadline|barrier"
     return jax.process_count() > 1 and bool(re.search(signs, str(error), re.IGNORECASE))
 
 
 @contextmanager
 def leave_together() -> Iterator[None]:
-    """End this process at once when something goes wrong while others are under way.
+    """End this process at once if it fails while others are running.
 
-    An exit in good order would wait for the others, and they for this one. Cut off, they stop by
+    A regular exit would wait for the others, and they for this process. Without it they stop by
     themselves: at their next exchange or, at the latest, after ``HEARTBEAT_SECONDS``.
     """
     try:

@@ -1,4 +1,4 @@
-"""What there is to predict: images, folders of them, and videos, as one stream of frames."""
+"""Inputs of prediction: images, folders of images and videos, as one stream of frames."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Input(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video, by its suffix."""
+        """Whether the file is a video, by its suffix."""
         return self.path.suffix.lower() in video.SUFFIXES
 
     @property
     def length(self) -> int:
-        """How many frames it has; of a video about so many."""
+        """The number of frames; an estimate for a video."""
         return video.length(self.path) if self.is_video else 1
 
 
@@ -54,7 +54,7 @@ class Frame(NamedTuple):
 
 
 def find(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Input], list[str]]:
-    """List what the paths name.
+    """List the inputs that the paths name.
 
     A file is called by its name; a file of a folder by its path in that folder, after the folder's
     own name if several paths are given. Files that would be called alike keep their suffixes.
@@ -128,14 +128,14 @@ def read(
                 pictures = [images.as_trained(files.on_disk(source.path), window)]
             for number, image in enumerate(pictures):
                 yield Frame(source, number, image)
-        except OSError as error:  # it has gone since it was listed
+        except OSError as error:  # it was removed after it was listed
             yield UserError(f"{source.path} cannot be read: {error.strerror}")
         except UserError as error:
             yield error
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, the next one always being made by another thread."""
+    """Iterate with one item read ahead by another thread."""
     iterator, end = iter(items), object()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, iterator, end)

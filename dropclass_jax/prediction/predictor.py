@@ -61,9 +61,9 @@ def predictor(
 def predicted(
     predict: Predictor, outcomes: Iterable[Frame | UserError]
 ) -> Iterator[Prediction | UserError]:
-    """The predictions of all frames, each handed out when the next is on the device.
+    """Predict all frames; each result is yielded after the next frame was sent to the device.
 
-    So the device works while a result is written.
+    So the device works while a result is being written.
 
     Args:
       predict: from ``predictor``.
@@ -94,7 +94,7 @@ def _finished(frame: Frame, classes: jax.Array) -> Prediction | UserError:
 
 
 def _out_of_memory(frame: Frame, error: jax.errors.JaxRuntimeError) -> UserError:
-    """In one line; anything else that the device says is a bug, and raised."""
+    """A ``UserError`` for a lack of memory; any other error of the device is a bug, and raised."""
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
     height, width = frame.image.shape[:2]

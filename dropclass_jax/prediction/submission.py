@@ -1,4 +1,4 @@
-"""Predictions as the benchmarks' servers take them.
+"""Predictions in the formats of the benchmarks' evaluation servers.
 
 - Cityscapes: one PNG an image, of the image's own size, whose values are the *label ids* (7 for
   road), not the train ids that networks are trained on. The file's name begins with
@@ -27,7 +27,7 @@ from dropclass_jax.prediction.frames import Input
 
 
 class Server(NamedTuple):
-    """What one server takes.
+    """The format of one server.
 
     Attributes:
       info: the classes it scores.

@@ -1,4 +1,4 @@
-"""Videos, frame by frame: whatever OpenCV's FFmpeg reads in, MPEG-4 out."""
+"""Read and write videos frame by frame: any format of OpenCV's FFmpeg in, MPEG-4 out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WHOLE = 0.9
 
 
 def length(path: Path) -> int:
-    """About how many frames a video has, by its header; 1 where that says nothing."""
+    """Estimated number of frames, from the header; 1 where that says nothing."""
     capture = cv2.VideoCapture(str(path))
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
     capture.release()
@@ -32,7 +32,7 @@ def length(path: Path) -> int:
 
 
 def frame_rate(path: Path) -> float:
-    """Frames a second; 25 where the header does not say."""
+    """Frames per second; 25 where the header does not say."""
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS) if capture.isOpened() else 0
     capture.release()

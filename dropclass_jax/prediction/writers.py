@@ -1,4 +1,4 @@
-"""Write predictions as pictures or as a benchmark's submission."""
+"""Write predictions as pictures or in the format of a benchmark's server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw(kind: str, frame: Frame, classes: np.ndarray, info: DatasetInfo) -> np.
 def picture_writing(
     out: Path, kinds: Sequence[str], info: DatasetInfo, as_frames: bool = False
 ) -> Writing:
-    """Write pictures for people and programs.
+    """A writer of class maps, colour maps and overlays.
 
     Args:
       out: the folder of the results.
@@ -80,7 +80,7 @@ def picture_writing(
 def submission_writing(
     out: Path, server: submission.Server, inputs: Sequence[Input], classes: Sequence[str]
 ) -> Writing:
-    """Write what a benchmark's server takes.
+    """A writer of what a benchmark's server takes.
 
     Args:
       out: the folder of the results.
@@ -126,7 +126,7 @@ def write_all(
     writing: Writing,
     window: str | tuple[int, int] | None = None,
 ) -> tuple[int, list[UserError]]:
-    """Predict and write every input, with a bar on a terminal; say at once what cannot be read.
+    """Predict and write every input, with a progress bar; unreadable ones are reported at once.
 
     Args:
       predict: from ``predictor``.
@@ -160,7 +160,7 @@ def write_all(
 
 
 def write_classes(out: Path, network: TrainedNetwork, head: str) -> None:
-    """``classes.json``: what the values of the index pictures stand for, and whose they are."""
+    """Write ``classes.json``: what the index pictures' values stand for, and of which run."""
     about = {"run": str(network.workdir), "step": network.step, "head": head}
     content = {**about, "classes": trained_network.values_of_classes(network)}
     write_json(_with_folder(out / "classes.json"), content)

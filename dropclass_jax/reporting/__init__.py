@@ -1,1 +1,1 @@
-"""What a person reads at the end of a run: tables, figures, pictures, one page."""
+"""Reports for people: tables, figures, pictures, HTML pages."""

@@ -1,7 +1,8 @@
-"""Charts of what networks have learned, side by side. As those of `figures`: pure, and no colour
-alone tells two series apart.
+"""Charts of an analysis, several networks side by side.
 
-`runs` are the `runs` of `analysis.json`; numbers that are not there are None.
+As in `figures`, functions are pure, and no two series differ by colour alone.
+
+`runs` are the `runs` of `analysis.json`; unknown numbers are None.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def similarity_by_share(runs: Runs, classes: Classes) -> Figure:
 
 
 def signed(value: float) -> str:
-    """Two decimals with a sign that is a minus."""
+    """Two decimals with a sign, the minus as −."""
     return f"{value:+.2f}".replace("-", "−")
 
 

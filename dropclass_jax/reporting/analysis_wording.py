@@ -21,7 +21,7 @@ MARKED = 0.1  # of its IoU a class should lose without its own features, or leav
 
 
 def about(content: Mapping[str, Any]) -> str:
-    """What is looked at."""
+    """What was analysed."""
     runs = content["runs"]
     what = "; ".join(
         f"<b>{escape(run['label'])}</b> is {escape(run['model'])} trained "
@@ -37,7 +37,7 @@ def about(content: Mapping[str, Any]) -> str:
 
 
 def caution(runs: Runs) -> str:
-    """What nobody may conclude from it."""
+    """What cannot be concluded from it."""
     if len(runs) == 1:
         return (
             "This is one network. Another seed gives another one: look at several before you call "
@@ -106,7 +106,7 @@ def selection(run: Run) -> str:
 
 
 def dependence(run: Run, head: str, classes: Classes) -> str:
-    """What being left out does to a class itself and to the others, and the strongest pairs."""
+    """How leaving out a class changes its own IoU and those of others, and the strongest pairs."""
     found = run["dependence"][head]
     change = _array(found["change"])
     own, others = np.diagonal(change), _off_diagonal(change)

@@ -1,4 +1,4 @@
-"""Pictures of where networks look: heat maps over images, networks under each other."""
+"""Seg-Grad-CAM pictures: heat maps over images, one network below the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison of two sides as files: JSON, CSV, a figure, a page."""
+"""Write a comparison of two sides as JSON, CSV, a figure and a page."""
 
 from __future__ import annotations
 

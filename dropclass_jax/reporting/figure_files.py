@@ -1,4 +1,4 @@
-"""Figures on their way into a page, each also left as a PNG file beside it."""
+"""Embed figures in a page, and write each as a PNG file beside it."""
 
 from __future__ import annotations
 

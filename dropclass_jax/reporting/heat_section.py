@@ -1,4 +1,4 @@
-"""The part of an analysis page that shows where networks look: a table and pictures."""
+"""The section of an analysis page on heat maps: a table and pictures."""
 
 from __future__ import annotations
 

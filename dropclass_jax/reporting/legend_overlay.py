@@ -1,6 +1,6 @@
 """A prediction drawn over its image, with a legend of the classes beside it.
 
-Drawn with Pillow, not as a figure: a frame of a video has 40 ms.
+Drawn with Pillow rather than matplotlib: a video leaves 40 ms for a frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST_NAME = 28  # characters
 
 
 class Row(NamedTuple):
-    """A line of the key; no class for one that stands for several."""
+    """A line of the legend; the class is None for a line that stands for several."""
 
     index: int | None
     text: str
@@ -44,8 +44,8 @@ def legend_overlay(
 ) -> np.ndarray:
     """Blend the classes' colours over a picture, and list them with their shares of its pixels.
 
-    The key holds the classes that occur, the largest first; where they do not fit, the rest has
-    one line. The result's size depends on the picture's and the names alone.
+    The legend lists the classes that occur, the largest first; those that do not fit share one
+    line. The result's size depends on the picture's and the names alone.
 
     Args:
       image: uint8 [H, W, 3].
@@ -74,14 +74,14 @@ def legend_overlay(
 
 
 def line_height(height: int) -> int:
-    """Of a line of the key beside a picture, both in pixels."""
+    """Height of a legend's line beside a picture, in pixels."""
     return int(np.clip(height // 24, 20, 64))
 
 
 def key_rows(
     shares: np.ndarray, names: Sequence[str], most: int, every_class: bool = False
 ) -> list[Row]:
-    """The lines of a key, at most so many: see ``legend_overlay``."""
+    """The lines of a legend, at most ``most``; see ``legend_overlay``."""
     if every_class and len(names) <= most:
         order = range(len(names))
     else:
@@ -95,7 +95,7 @@ def key_rows(
 
 @functools.lru_cache(maxsize=8)
 def key_width(names: tuple[str, ...], line: int) -> int:
-    """Of a key whose names may be any of these, in pixels, for lines of this height."""
+    """Width of a legend of these names, in pixels, for lines of this height."""
     font = _font(line)
     longest = max(font.getlength(_short(name)) for name in (*names, "999 others"))
     return int(2.5 * line + longest + 1.2 * font.getlength("<0.1 %") + line / 2)
@@ -103,7 +103,7 @@ def key_width(names: tuple[str, ...], line: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _font(line: int) -> ImageFont.FreeTypeFont:
-    """matplotlib brings a font that knows most alphabets."""
+    """A font of most alphabets, which matplotlib brings."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     return ImageFont.truetype(path, round(0.62 * line))
 

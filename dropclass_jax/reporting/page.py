@@ -1,4 +1,4 @@
-"""The HTML of a report: one page that needs nothing but itself, in light and dark, wide and narrow.
+"""HTML of self-contained report pages, for light and dark themes, wide and narrow screens.
 
 Functions take plain values and return HTML; whatever comes from a data set or a config is escaped
 here, by `text`.

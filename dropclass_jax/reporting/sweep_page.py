@@ -1,4 +1,4 @@
-"""A sweep's outcome for a person: a table, files, a figure, a page."""
+"""Write the results of a sweep: a table, JSON, CSV, figures and a page."""
 
 from __future__ import annotations
 

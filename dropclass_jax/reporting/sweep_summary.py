@@ -1,4 +1,4 @@
-"""What a sweep found: a row for every arm and head, over its seeds.
+"""Results of a sweep: a row for every arm and head, over its seeds.
 
 Everything here is a pure function of the runs' `metrics.json` and `metrics.jsonl`.
 """
@@ -34,7 +34,7 @@ class Result(NamedTuple):
       lines: those of `metrics.jsonl`.
       batch_size: examples a step.
       counts: `{split: {head: [N, K, 3]}}`, hits, labelled and predicted pixels of each image, of
-        splits whose images are the same in all runs; see `resampling.compare`.
+        splits whose images are the same in all runs; see `bootstrap.compare`.
     """
 
     arm: str
@@ -77,7 +77,7 @@ class Score(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An arm as one of its heads reads it.
+    """One output of an arm.
 
     Attributes:
       arm: its name.
@@ -129,7 +129,7 @@ def main_split(results: Sequence[Result]) -> str:
 
 
 class _Reading(NamedTuple):
-    """The runs of an arm as one head reads them; `values` are `{score: [of each run]}`."""
+    """The runs of an arm, read by one output; `values` are `{score: [of each run]}`."""
 
     runs: list[Result]
     head: str

@@ -151,7 +151,7 @@ def _against(value: float | None, other: float | None) -> list[str]:
 
 
 def _seen(entry: Entry) -> str:
-    """How the images were shown, where they were not shown whole: `, slide 128x128/85x85`."""
+    """The views, where they were not whole images: `, slide 128x128/85x85`."""
     seen = entry.get("inference", summary.WHOLE)
     return "" if seen == summary.WHOLE else f", {seen}"
 
@@ -188,7 +188,7 @@ def print_tables(
     heads: Iterable[str] | None = None,
     views: inference.Views = inference.WHOLE,
 ) -> None:
-    """Print one table a result; for a DropClass model the drop head's alone unless asked.
+    """Print a table for each result; for a DropClass model only those of the drop head by default.
 
     Results of other views than whole images are compared with those, where they are there.
 

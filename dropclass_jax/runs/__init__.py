@@ -1,1 +1,1 @@
-"""The files of a run: every one is written and read here."""
+"""The files of a run: each is written and read by one module of this package."""

@@ -1,7 +1,7 @@
 """Checkpoints of the train state, saved by orbax while training goes on.
 
-A checkpoint becomes visible by a rename when it is complete, so a kill while it is written leaves
-the one before it as the newest. One that was damaged later is found when it is read: it is set
+A checkpoint becomes visible by a rename once it is complete, so that a kill during a save leaves
+the previous one as the newest. One that was damaged later is found when it is read: it is set
 aside, and the next older one is used. The position in the data is the state's step, so nothing else
 needs to be saved, and a run may continue on another number of devices or processes.
 
@@ -86,14 +86,14 @@ def read_best(workdir: Path) -> Best | None:
 
 
 def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
-    """Remember an evaluation if it is the best so far; of equal ones the first."""
+    """Record an evaluation if it is the best so far; the first of equal ones stays."""
     best = read_best(workdir)
     if (best is None or mean_iou > best.mean_iou) and jax.process_index() == 0:
         write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
-    """Start to save the state; waits for a save that is still going on.
+    """Start saving the state in the background; waits for an unfinished save first.
 
     The state is copied to the host first, so that training may overwrite it at once.
 
@@ -113,7 +113,7 @@ def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:
 
 
 def finish(checkpoints: ocp.CheckpointManager) -> None:
-    """Wait for what is still being saved.
+    """Wait until the last save is complete.
 
     Raises:
       UserError: it cannot be written.
@@ -141,12 +141,12 @@ def _one_line_errors(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
 def restore_latest(
     checkpoints: ocp.CheckpointManager, state: TrainState, say: Say = print
 ) -> TrainState:
-    """The newest good checkpoint's state, or the given one when there is no checkpoint.
+    """Restore the newest undamaged checkpoint; the given state where there is none.
 
     Args:
       checkpoints: from ``manager``.
       state: a state of the right structure and shapes.
-      say: told of checkpoints that are damaged, which are moved out of the way.
+      say: called with a message for each damaged checkpoint, which is moved away.
 
     Returns:
       The restored state, on the host.
@@ -186,7 +186,7 @@ def restore_latest(
 
 @functools.cache  # once a process
 def _quiet_about_closed_loops() -> None:
-    """Leave out what orbax's readers print, from threads of theirs, after a read has failed.
+    """Silence what threads of orbax print after a read has failed.
 
     They report to an event loop that is closed by then: pages of tracebacks around the one line
     that says what is wrong. Everything else is printed as before.
@@ -229,7 +229,7 @@ def _check_values(
 
 
 def _set_aside(checkpoints: ocp.CheckpointManager, step: int, why: str, say: Say) -> None:
-    """Move a damaged checkpoint to where no step of that number is in its way."""
+    """Move a damaged checkpoint out of the folder of checkpoints, under a free name."""
     damaged = checkpoints.directory.parent / f"damaged_checkpoint_{step}"
     if jax.process_index() == 0:
         number = 1
@@ -250,7 +250,7 @@ def exists(workdir: Path) -> bool:
 def restore_variables(
     workdir: Path, variables: Any, which: str = "last", say: Say = _warn
 ) -> tuple[dict[str, Any], int]:
-    """What one checkpoint of a run predicts with: parameters and statistics.
+    """Parameters and batch statistics of a checkpoint, for prediction.
 
     The parameters are the averaged ones where the run averages them, as in
     ``TrainState.eval_variables``.
@@ -295,7 +295,7 @@ def restore_variables(
 
 
 def variable_shapes(workdir: Path) -> dict[str, Any]:
-    """What variables a run's last checkpoint holds, without reading them.
+    """Shapes and dtypes of the variables in a run's last checkpoint; nothing is read.
 
     Args:
       workdir: the run's folder.
@@ -340,7 +340,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _reader(workdir: Path) -> Iterator[ocp.CheckpointManager]:
-    """The checkpoints of a run that has at least one."""
+    """Open the checkpoints of a run for reading; there must be one."""
     directory = _directory(workdir)
     options = ocp.CheckpointManagerOptions(create=False)
     if not directory.is_dir():

@@ -1,4 +1,4 @@
-"""What a run says while it goes: one live line on the terminal, JSON lines, TensorBoard."""
+"""Training progress: a live line on the terminal, ``metrics.jsonl``, TensorBoard."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def means(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class Progress:
-    """The record of one run; processes other than the first keep none.
+    """Logs the progress of one run; only the first process writes.
 
     Args:
       workdir: the run's folder.
@@ -77,18 +77,18 @@ class Progress:
         if self._enabled:
             records.forget_after(workdir, step)
             starts.begin(workdir, step)
-            # Events past this step, of a start that was killed, are hidden by TensorBoard.
+            # TensorBoard hides events past this step, which a killed start has left.
             self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self._trained_since = step, 0.0  # the step of the last record, and seconds of training
         self._running_since: float | None = None
 
     def resume_clock(self) -> None:
-        """A step begins: the time until the clock is paused is that of training."""
+        """Start counting the time as training time."""
         if self._running_since is None:
             self._running_since = time.monotonic()
 
     def pause_clock(self) -> None:
-        """Steps are over for now: what follows is evaluating or saving."""
+        """Stop counting: what follows is evaluation or saving."""
         last, seconds = self._trained_since
         self._trained_since = last, seconds + time.monotonic() - self._running_since
         self._running_since = None
@@ -117,7 +117,7 @@ class Progress:
         self._line(progress_line(step, self._total, eta, speed, scalars))
 
     def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
-        """Record the scores of every head on one split."""
+        """Record the scores of every output on one split."""
         if not self._enabled:
             return
         about = {"kind": "eval", "step": step, "split": split}
@@ -140,19 +140,19 @@ class Progress:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def say(self, text: str) -> None:
-        """Print a line of its own above the live one."""
+        """Print a message above the live line."""
         if self._enabled:
             print(("\r\x1b[K" if self._live else "") + text, flush=True)
 
     def close(self) -> None:
-        """Write out what is still in memory."""
+        """Flush and close."""
         if self._enabled:
             self._board.close()
             if self._live:
                 print(flush=True)
 
     def _line(self, text: str) -> None:
-        # A terminal gets one line that is written over; a file or a pipe gets a line each.
+        # On a terminal the line is overwritten; in a file or a pipe every one stays.
         print("\r\x1b[K" + text if self._live else text, end="" if self._live else "\n", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What made a result: command, device, versions and revision."""
+"""Provenance of a result: command, device, versions and git revision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def revision() -> str | None:
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        # Only where the package itself is tracked: not some repository that a venv lies in.
+        # Only if this package is tracked, not just a repository that a venv happens to lie in.
         tracked = [*git[:3], "ls-files", "--error-unmatch", Path(__file__).name]
         subprocess.run(tracked, check=True, capture_output=True, timeout=10)
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""The records of a run's course, a line each: ``metrics.jsonl``."""
+"""The history of a run, ``metrics.jsonl``: one JSON record a line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def append(workdir: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def read(workdir: Path) -> tuple[list[dict[str, Any]], int]:
     """The records of ``metrics.jsonl``, and how many of its lines could not be read.
 
-    A run that was killed while it wrote leaves half a line, which must not cost the rest.
+    A kill during a write may leave half a line; the rest is still read.
     """
     records, unreadable = [], 0
     try:
@@ -36,9 +36,9 @@ def read(workdir: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def forget_after(workdir: Path, step: int) -> None:
-    """Drop the records that a run which continues at ``step`` will write again.
+    """Drop the records that a run continuing at ``step`` will write again.
 
-    Those are all past it, and the evaluation at it, which comes after the checkpoint.
+    These are all records after that step, and the evaluation at it, which follows the checkpoint.
     """
     path = workdir / "metrics.jsonl"
     if not path.exists():

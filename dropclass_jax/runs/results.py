@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a run's folder: scores, counts of every image, sample pictures."""
+"""Results of an evaluation in a run's folder: scores, counts of every image, sample pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def entries(
     views: inference.Views = inference.WHOLE,
     heads: Iterable[str] = OUTPUTS,
 ) -> list[dict[str, Any]]:
-    """``metrics.json``'s entries of one split, the model's own head first."""
+    """The entries of ``metrics.json`` for one split, the output that predicts first."""
     return [
         {
             "split": split,
@@ -55,9 +55,9 @@ def write(
 ) -> dict[str, Any]:
     """Write ``metrics.json``, ``images.npz`` and ``samples.npz``.
 
-    Results of the same step that lie there for other splits, heads or views are kept; those of
-    another step are not. Those of whole images are the run's ``results``, of which there are counts
-    and samples as well; those of any other views stand apart, as ``view_results``.
+    Existing results of the same step for other splits, heads or views are kept, those of another
+    step are dropped. Results on whole images are the run's ``results``, with counts and samples;
+    those of any other views are listed separately, as ``view_results``.
 
     Args:
       workdir: the run's folder.
@@ -112,7 +112,7 @@ def write(
 def _merge(
     old: list[dict[str, Any]], fresh: list[dict[str, Any]], splits: list[str]
 ) -> list[dict[str, Any]]:
-    """Entries in the order of splits, heads and views; a fresh one takes an old one's place."""
+    """Entries ordered by split, head and views; a fresh one replaces an old one."""
 
     def key(entry: Mapping[str, Any]) -> tuple[int, int, str]:
         split, output = splits.index(entry["split"]), OUTPUTS.index(entry["head"])
@@ -231,7 +231,7 @@ def read_metrics(workdir: Path) -> dict[str, Any]:
 
 
 def try_metrics(workdir: Path) -> dict[str, Any]:
-    """The content of a run's ``metrics.json``; nothing where there is none that can be read."""
+    """The content of a run's ``metrics.json``; empty where it cannot be read."""
     try:
         return json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -239,7 +239,7 @@ def try_metrics(workdir: Path) -> dict[str, Any]:
 
 
 def read_samples(workdir: Path) -> dict[str, list[dict[str, Any]]]:
-    """Of each split its sample pictures in order, from ``samples.npz``."""
+    """The sample pictures of each split, in order, from ``samples.npz``."""
     arrays = _read_arrays(workdir / "samples.npz")
     splits: dict[str, list[dict[str, Any]]] = {}
     names = {key.rsplit("/", 1)[0] for key in arrays}

@@ -1,4 +1,4 @@
-"""The folder of a run: its config and the facts of its data, and who may continue it."""
+"""The folder of a run: its config, the facts of its data, and which run may continue it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def claim(
     fingerprint: str,
     info: DatasetInfo | None = None,
 ) -> None:
-    """Make the folder this run's, or make sure that it already is.
+    """Claim a folder for a run, or make sure that it already holds this run.
 
     Args:
       workdir: the run's folder; made when it is missing.
@@ -54,7 +54,7 @@ def claim(
 
 
 def check_free(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> None:
-    """The first half of ``claim``: the folder is there, and nobody else's."""
+    """The checks of ``claim``: the folder exists and does not hold anything else."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if exists(workdir):
@@ -97,7 +97,7 @@ def _check_same(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> N
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The config of a run as it lies there, nested plain values; see ``config.from_values``.
+    """The config of a run as nested plain values; see ``config.from_values``.
 
     Raises:
       UserError: the folder holds no run.
@@ -137,7 +137,7 @@ def check_classes(workdir: Path, classes: Sequence[str]) -> None:
     """
     own = _read_data(workdir).get("classes")
     if not own:
-        return  # nothing is known
+        return  # an older run
     if len(own) != len(classes):
         raise UserError(
             f"{workdir} was trained on {len(own)} classes ({', '.join(own)}), the data has "
@@ -173,12 +173,12 @@ def read_info(workdir: Path) -> DatasetInfo | None:
     }
     try:
         return DatasetInfo(**{**values, "colors": tuple(map(tuple, values["colors"]))})
-    except (KeyError, TypeError):  # a fact without a default lacks
+    except (KeyError, TypeError):  # a required fact is missing
         return None
 
 
 def _read_data(workdir: Path) -> dict[str, Any]:
-    """The content of ``data.json``; nothing where there is none that can be read."""
+    """The content of ``data.json``; empty where it cannot be read."""
     try:
         return json.loads((workdir / "data.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The starts of a run, with the time that each took (``run.json``)."""
+"""The starts of a run and how long each lasted, ``run.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILE = "run.json"
 
 
 def begin(workdir: Path, step: int) -> None:
-    """Record that a process has started, or continued, a run at a step."""
+    """Record that a run was started, or continued, at a step."""
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "step": step,
@@ -33,7 +33,7 @@ def begin(workdir: Path, step: int) -> None:
 
 
 def update(workdir: Path, seconds: float) -> None:
-    """Note how long the current start has lasted: a kill gives no other chance to."""
+    """Record how long the current start has lasted; called again and again, as a kill may come."""
     records = starts(workdir)
     records[-1]["seconds"] = seconds
     write_json(workdir / _FILE, {"starts": records})
@@ -48,9 +48,9 @@ def starts(workdir: Path) -> list[dict[str, Any]]:
 
 
 def goodput(workdir: Path, batch_size: int) -> dict[str, float]:
-    """How much of a run's time brought it forward.
+    """Share of a run's time that was spent on training steps which count.
 
-    Steps that a kill took back, and were trained again, count once.
+    Steps that were lost by a kill and trained again count once.
 
     Args:
       workdir: the run's folder.

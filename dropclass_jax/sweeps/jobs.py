@@ -1,4 +1,4 @@
-"""Commands side by side on the devices of this machine, stopped together."""
+"""Run commands in parallel on the devices of this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ POLL_SECONDS = 0.2
 
 
 class Slot(NamedTuple):
-    """A place where one command at a time runs.
+    """A share of the machine that runs one command at a time.
 
     Attributes:
-      environment: what its processes see besides ours.
-      cores: the CPU cores that they keep to; empty for all.
+      environment: environment variables that are added to ours.
+      cores: the CPU cores that its processes are bound to; empty for all.
     """
 
     environment: Mapping[str, str]
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 
 def gpus() -> list[str]:
-    """The NVIDIA GPUs that we may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Names of the visible NVIDIA GPUs, as in ``CUDA_VISIBLE_DEVICES``."""
     platforms = os.environ.get("JAX_PLATFORMS", "")
     if platforms and not {"cuda", "gpu"} & set(platforms.split(",")):
         return []
@@ -62,7 +62,7 @@ def gpus() -> list[str]:
 
 
 def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
-    """Places for so many commands at a time, with cores (and GPUs) of their own.
+    """Divide the machine's cores and GPUs into slots.
 
     Args:
       count: how many; by default one a GPU, or one on a machine without.
@@ -92,7 +92,7 @@ def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[int]:
-    """Make sure that no other process runs jobs in a folder; theirs count, should it have died.
+    """Lock a folder against other processes that run jobs in it, and jobs that they left behind.
 
     Yields:
       A file descriptor that holds the lock, for jobs to inherit.
@@ -124,19 +124,19 @@ def run(
     ended: Callable[[Job, int | None, float], None],
     watch: Callable[[Sequence[Job]], None],
 ) -> signal.Signals | None:
-    """Run all jobs, as many at a time as there are places, in order as far as possible.
+    """Run all jobs, one per slot at a time, in order as far as possible.
 
-    A failed job does not keep the others from running, unless they come after it. SIGINT and
-    SIGTERM are passed on to the jobs, which then have the time that they need; nothing new starts.
+    A failed job stops only the jobs that depend on it. SIGINT and SIGTERM are passed on to the
+    running jobs, which may take their time to end; nothing new starts.
 
     Args:
       jobs: what to do; none comes before the one it waits for.
       places: where.
       lock: of ``only_one``.
-      started: told of every start.
-      ended: told of every end: the exit code, None where a job could not start as the one before it
-        failed; and how many seconds it took.
-      watch: called a few times a second with what is running.
+      started: called at every start.
+      ended: called at every end with the exit code (None for a job that was not started because
+        the one before it failed) and the seconds it took.
+      watch: called a few times a second with the running jobs.
 
     Returns:
       The signal that stopped it, or None.
@@ -191,7 +191,7 @@ def _start(job: Job, place: Slot, lock: int) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **place.environment},
-            # Ctrl-C in the terminal is ours to pass on: twice would end them at once.
+            # Else Ctrl-C would reach the jobs twice, from the terminal and from us.
             start_new_session=True,
             pass_fds=(lock,),
         )
@@ -199,7 +199,7 @@ def _start(job: Job, place: Slot, lock: int) -> subprocess.Popen:
 
 @contextmanager
 def _on_cores(cores: frozenset[int]) -> Iterator[None]:
-    """Processes that start meanwhile keep to these cores; XLA then takes as many threads."""
+    """Bind processes that are started in this block to these cores; XLA takes as many threads."""
     if not cores:
         yield
         return

@@ -1,4 +1,4 @@
-"""A sweep: some arms, each a config, times some seeds, each an ordinary run.
+"""Sweeps: several arms (changes of a config) by several seeds, each an ordinary run.
 
 A sweep file is a small Python file whose docstring asks a question, with one function::
 
@@ -28,12 +28,12 @@ from dropclass_jax.runs import results, rundir
 
 Arms = dict[str, dict[str, Any]]
 
-# Settings that come with the length of training.
+# Settings that change with the length of training.
 LENGTH = ("total_steps", "eval.every_steps", "checkpoint.every_steps")
 
 
 class Sweep(NamedTuple):
-    """What a sweep file holds.
+    """The content of a sweep file.
 
     Attributes:
       question: the first paragraph of its docstring.
@@ -104,7 +104,7 @@ def choose(sweep: Sweep, names: Sequence[str]) -> Sweep:
 
 
 def plan(sweep: Sweep, config: ConfigDict, folder: Path, seeds: Sequence[int]) -> list[Run]:
-    """Every run of a sweep, a seed of all arms before the next; none before the run it waits for.
+    """All runs of a sweep in order: seed by seed, and each after the run that it starts from.
 
     Args:
       sweep: the arms.
@@ -123,7 +123,7 @@ def plan(sweep: Sweep, config: ConfigDict, folder: Path, seeds: Sequence[int]) -
         for arm, settings in sweep.arms.items()
     ]
     planned, waiting = [], runs
-    while waiting:  # as long as some are ready
+    while waiting:
         folders = {run.workdir for run in planned}
         others = {run.workdir for run in waiting}
         ready = [run for run in waiting if run.after is None or run.after in folders]
@@ -165,10 +165,10 @@ def _run(
 
 
 def check(runs: Sequence[Run]) -> None:
-    """Refuse what would stop one of the runs, before the first of them.
+    """Check the runs of a sweep before the first one starts.
 
-    All that a run does before its first step but drawing the network: its data set is prepared, and
-    every value is looked at.
+    Does what a run does before its first step, except initialising the network: the data sets are
+    prepared and all values are checked.
 
     Raises:
       UserError: names the arm, and what is wrong with it.
@@ -211,13 +211,13 @@ def is_finished(run: Run) -> bool:
 
 
 def steps_in_all(run: Run, runs: Sequence[Run]) -> int:
-    """The steps of a run, and of the one that it started from, and so on."""
+    """The steps of a run and of all runs before it from whose weights it started."""
     before = next((other for other in runs if other.workdir == run.after), None)
     return run.config.total_steps + (steps_in_all(before, runs) if before else 0)
 
 
 def family(settings: Mapping[str, Any]) -> str:
-    """Equal for arms that differ in nothing but the length of training."""
+    """A key that is equal for arms which differ only in the length of training."""
     return str(sorted((key, str(value)) for key, value in settings.items() if key not in LENGTH))
 
 

@@ -1,4 +1,4 @@
-"""The runs of a sweep as Slurm array jobs, each task of which is ``launch/slurm.sbatch``."""
+"""Slurm array jobs for the runs of a sweep; each task runs ``launch/slurm.sbatch``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ exec bash launch/slurm.sbatch "$@"
 
 
 def write(folder: Path, waves: Sequence[Sequence[Run]], spec: str) -> str:
-    """Write an array job a wave of runs.
+    """Write one array job per wave of runs.
 
     Args:
       folder: the sweep's, which every node must see.
