@@ -87,9 +87,19 @@ def size(encoded: bytes) -> tuple[int, int] | None:
     return None if image is None else (image.height, image.width)
 
 
+# Where an orientation may be; asked for first, as Pillow decodes a whole PNG to look for one.
+_EXIF = {
+    "PNG": (b"eXIf", b"Raw profile type"),
+    "WebP": (b"EXIF",),
+    "JPEG": (b"Exif\0\0",),
+}
+
+
 def is_turned(encoded: bytes) -> bool:
     """Whether an EXIF orientation (or TIFF's own) says to turn or mirror the stored pixels."""
-    if kind(encoded) == "JPEG" and b"Exif\0\0" not in encoded[:65536]:
+    if kind(encoded) == "TIFF":
+        return tiff.is_turned(encoded)
+    if not any(sign in encoded for sign in _EXIF.get(kind(encoded), ())):
         return False
     image = _opened(encoded)
     try:

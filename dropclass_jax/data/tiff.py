@@ -98,6 +98,15 @@ def size(encoded: bytes) -> tuple[int, int] | None:
         return None
 
 
+def is_turned(encoded: bytes) -> bool:
+    """Whether its orientation says to turn or mirror the stored pixels."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+            return file.pages[0].tags.valueof(274, 1) not in (0, 1)
+    except _DAMAGED:
+        return False
+
+
 def picture(where: str, encoded: bytes) -> np.ndarray:
     """The picture as it is meant to be seen.
 
