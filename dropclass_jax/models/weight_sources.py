@@ -139,7 +139,7 @@ def _fetched(repository: str, files: Sequence[str]) -> Path | None:
                 f"weights hf:{repository}: the hub has no such repository, or shows it only to "
                 f"those who are logged in ({first_line(error)})"
             ) from error
-        except (OSError, ValueError) as error:  # a full disk, an answer that is none
+        except (OSError, ValueError, RuntimeError) as error:  # a full disk, an answer that is none
             raise UserError(
                 f"weights hf:{repository}: {file} cannot be fetched: {first_line(error)}"
             ) from error
