@@ -2,10 +2,12 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pages
 import pytest
+import yaml
 from pages import PAGES, ROOT
 
 from dropclass_jax.experiment.config import flatten, load_config
@@ -40,6 +42,14 @@ def test_the_files_it_names_exist(page):
 
 def test_the_readme_can_be_read_to_its_end():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 250
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_page_is_reached_from_the_readme():
