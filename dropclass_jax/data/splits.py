@@ -64,7 +64,7 @@ def draw(holds: Mapping[str, Collection[int]], share: float, seed: int) -> set[s
 
 
 def gaps(classes: Sequence[str], class_images: Mapping[str, np.ndarray]) -> list[str]:
-    """A line for every class that a split lacks and another has.
+    """A line for every class that a split lacks and another has, and one of those that none has.
 
     Args:
       classes: K names.
@@ -72,14 +72,19 @@ def gaps(classes: Sequence[str], class_images: Mapping[str, np.ndarray]) -> list
         do not count.
     """
     labelled = {split: counts for split, counts in class_images.items() if np.any(counts)}
-    lines = []
+    lines, nowhere = [], []
     for position, name in enumerate(classes):
         has = {split: int(counts[position]) for split, counts in labelled.items()}
-        if any(has.values()) and not all(has.values()):
+        if not any(has.values()):
+            nowhere.append(name)
+        elif not all(has.values()):
             without = " or ".join(split for split, number in has.items() if not number)
             there = ", ".join(f"{split} {number}" for split, number in has.items() if number)
             lines.append(
                 f"warning: no image of {without} holds {name} (images that do: {there}): it cannot "
                 "be learnt or scored there"
             )
+    if nowhere and labelled:
+        more = f" and {len(nowhere) - 3} more" if nowhere[3:] else ""
+        lines.append(f"warning: no image holds {', '.join(nowhere[:3])}{more}")
     return lines

@@ -76,3 +76,6 @@ def test_gaps_name_the_split():
     crack, hole = splits.gaps(["road", "crack", "hole"], counts)
     assert crack.startswith("warning: no image of train holds crack (images that do: val 4)")
     assert hole.startswith("warning: no image of val holds hole (images that do: train 2)")
+    counts = {"train": np.array([3, 0, 0, 0, 0, 0]), "val": np.array([3, 0, 0, 0, 0, 0])}
+    assert splits.gaps(list("abcdef"), counts) == ["warning: no image holds b, c, d and 2 more"]
+    assert splits.gaps(list("ab"), {"test": np.zeros(2)}) == []
