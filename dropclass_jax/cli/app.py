@@ -11,6 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from dropclass_jax.cli import compilation, home
+from dropclass_jax.data import allocator
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment.config import flatten, is_section, load_config
 
@@ -31,6 +32,7 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
+            allocator.keep_all_freed_memory()  # before jax's first operation
             compilation.keep()
             if len(argv) > 1 and not positional:
                 raise UserError(f"unexpected argument {argv[1]!r}; options start with --")
