@@ -96,8 +96,8 @@ def focal_sum(
     gamma: float,
     ignore_label: int,
 ) -> jax.Array:
-    """The sum of ``focal`` over pixels whose logits are at the labels' resolution."""
-    surprise = _nll(logits, labels)
+    """The sum of ``focal`` over pixels, from logits ``[B, K, H, W]`` of their resolution."""
+    surprise = _nll(logits, labels, axis=1)
     # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
     doubt = jnp.maximum(-jnp.expm1(-surprise), jnp.finfo(surprise.dtype).tiny)
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
@@ -124,9 +124,9 @@ def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return lax.map(of_image, (logits, labels))
 
 
-def _nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """``losses.nll``, 0 or more: rounding may leave it below."""
-    return jnp.maximum(nll(logits, labels), 0)
+def _nll(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
+    """``pixels.nll``, 0 or more: rounding may leave it below."""
+    return jnp.maximum(nll(logits, labels, axis), 0)
 
 
 def kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:

@@ -58,7 +58,7 @@ def pixel_pair(
     """The pair of a loss that weighs pixels by their labels alone.
 
     Args:
-      pixel_sum: ``(logits, labels, class_weights, *, ignore_label)``, of one resolution, to the
+      pixel_sum: ``(logits [B, K, r, W], labels [B, r, W], class_weights, *, ignore_label)`` to the
         weighted sum over the pixels.
       logits, labels, class_weights, ignore_label: as of ``cross_entropy``.
 
@@ -80,25 +80,27 @@ def pixel_pair(
 def nll_sum(
     logits: jax.Array, labels: jax.Array, class_weights: jax.Array | None, *, ignore_label: int
 ) -> jax.Array:
-    """The sum of ``weight * nll`` over pixels whose logits are at the labels' resolution."""
+    """The sum of ``weight * nll`` over pixels, from logits ``[B, K, H, W]`` of their resolution."""
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
-    return jnp.sum(nll(logits, labels) * weight)
+    return jnp.sum(nll(logits, labels, axis=1) * weight)
 
 
-def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def nll(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
     """Of each pixel, the negative logarithm of its own class's probability.
 
     Args:
-      logits: ``[..., K]``, float, at the labels' resolution.
+      logits: ``[..., K]``, float, at the labels' resolution; K may be another axis.
       labels: ``[...]``, integer. Where they are no class the result has no meaning.
+      axis: where the logits have their classes.
 
     Returns:
       ``[...]``, the logits' dtype; finite for finite logits.
     """
     # One-hot products, not gathers: their transpose is a product too, where a gather's is a
     # scatter, which CPU and TPU are slow at.
-    is_class = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)  # zero where ignored
-    return jax.nn.logsumexp(logits, axis=-1) - jnp.sum(logits * is_class, axis=-1)
+    # Zero where ignored.
+    is_class = jax.nn.one_hot(labels, logits.shape[axis], dtype=logits.dtype, axis=axis)
+    return jax.nn.logsumexp(logits, axis=axis) - jnp.sum(logits * is_class, axis=axis)
 
 
 def pixel_weights(

@@ -65,7 +65,7 @@ def sum_over_pixels(
     with the sum. (Forward mode is not defined.)
 
     Args:
-      pixel_loss: from logits ``[B, r, W, K]`` and labels ``[B, r, W]`` of any r rows to the sum of
+      pixel_loss: from logits ``[B, K, r, W]`` and labels ``[B, r, W]`` of any r rows to the sum of
         a loss over their pixels, a scalar. A pixel that is ignored adds 0.
       logits: ``[B, h, w, K]``, float; upsampled bilinearly (half-pixel centres).
       labels: ``[B, H, W]``, integer.
@@ -87,44 +87,50 @@ def sum_over_pixels(
     labels = jnp.swapaxes(labels.reshape(batch, -1, rows, width), 0, 1)  # [n, B, r, W]
     block_loss = partial(_block_loss, pixel_loss)
     parts = (jnp.asarray(blocks.first), jnp.asarray(blocks.matrices, logits.dtype), labels)
-    return _sum(block_loss, logits, parts, constants)
+    # The classes first: a sum over them then adds whole rows of pixels, where in the last axis they
+    # would be a short sum for every pixel.
+    return _sum(block_loss, jnp.moveaxis(logits, 3, 1), parts, constants)
 
 
 def _block_loss(
     pixel_loss: PixelLoss, window: jax.Array, matrix: jax.Array, labels: jax.Array, *constants: Any
 ) -> jax.Array:
-    """``window [B, m, w, K]`` and ``matrix [r, m]`` to the loss of ``labels [B, r, W]``."""
-    rows = jnp.einsum("rm,bmwk->brwk", matrix, window, precision="highest")
-    return pixel_loss(resize_axis(rows, 2, labels.shape[2]), labels, *constants)
+    """``window [B, K, m, w]`` and ``matrix [r, m]`` to the loss of ``labels [B, r, W]``."""
+    wide = resize_axis(window, 3, labels.shape[2])
+    # A batch of small products, one for each image and class: nothing is transposed.
+    matrices = jnp.broadcast_to(matrix, (*wide.shape[:2], *matrix.shape))
+    by_plane = (((3,), (2,)), ((0, 1), (0, 1)))
+    rows = lax.dot_general(matrices, wide, by_plane, precision="highest")  # [B, K, r, W]
+    return pixel_loss(rows, labels, *constants)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sum(block_loss: PixelLoss, logits: jax.Array, parts: Any, constants: Any) -> jax.Array:
+def _sum(block_loss: PixelLoss, planes: jax.Array, parts: Any, constants: Any) -> jax.Array:
     window = parts[1].shape[-1]
 
     def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
         first, *rest = part
-        rows = lax.dynamic_slice_in_dim(logits, first, window, axis=1)
+        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
         return total + block_loss(rows, *rest, *constants), None
 
-    return lax.scan(add, jnp.zeros((), logits.dtype), parts)[0]
+    return lax.scan(add, jnp.zeros((), planes.dtype), parts)[0]
 
 
 def _sum_and_gradient(
-    block_loss: PixelLoss, logits: jax.Array, parts: Any, constants: Any
+    block_loss: PixelLoss, planes: jax.Array, parts: Any, constants: Any
 ) -> tuple[jax.Array, jax.Array]:
     window = parts[1].shape[-1]
 
     def add(sums: tuple[jax.Array, jax.Array], part: Any) -> tuple[Any, None]:
         total, gradient = sums
         first, *rest = part
-        rows = lax.dynamic_slice_in_dim(logits, first, window, axis=1)
+        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
         loss, more = jax.value_and_grad(block_loss)(rows, *rest, *constants)
-        more += lax.dynamic_slice_in_dim(gradient, first, window, axis=1)
-        gradient = lax.dynamic_update_slice_in_dim(gradient, more, first, axis=1)
+        more += lax.dynamic_slice_in_dim(gradient, first, window, axis=2)
+        gradient = lax.dynamic_update_slice_in_dim(gradient, more, first, axis=2)
         return (total + loss, gradient), None
 
-    start = jnp.zeros((), logits.dtype), jnp.zeros_like(logits)
+    start = jnp.zeros((), planes.dtype), jnp.zeros_like(planes)
     return lax.scan(add, start, parts)[0]
 
 
