@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from dropclass_jax.models.layers import ConvNorm, Layers
 from dropclass_jax.models.resnet import BasicBlock, BottleneckBlock
+from dropclass_jax.ops.fusion import relu_once
 from dropclass_jax.ops.resize import resize_bilinear
 
 
@@ -127,7 +128,7 @@ class ExchangeModule(nn.Module):
         for i, target in enumerate(deep):
             # Left to right from the finest branch, so that float32 sums round as the reference's.
             terms = [self._bring(x, j, i, target.shape, train) for j, x in enumerate(deep)]
-            fused.append(nn.relu(sum(terms[1:], start=terms[0])))
+            fused.append(relu_once(sum(terms[1:], start=terms[0])))
         return fused
 
     def _bring(

@@ -11,6 +11,7 @@ import jax
 from flax import linen as nn
 
 from dropclass_jax.models.layers import ConvNorm, Layers
+from dropclass_jax.ops.fusion import relu_once
 
 # Bottleneck blocks of the four layers.
 ARCHITECTURES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -73,7 +74,7 @@ class BasicBlock(nn.Module):
         y = nn.relu(layers.norm(name="norm1")(y, train))
         y = layers.conv(self.features, 3, name="conv2")(y)
         y = layers.norm(name="norm2")(y, train)
-        return nn.relu(y + x)
+        return relu_once(y + x)
 
 
 class BottleneckBlock(nn.Module):
@@ -99,4 +100,4 @@ class BottleneckBlock(nn.Module):
         y = layers.norm(name="norm3")(y, train)
         if x.shape[-1] != features or self.stride != 1:
             x = ConvNorm(layers, features, stride=self.stride, name="shortcut")(x, train)
-        return nn.relu(y + x)
+        return relu_once(y + x)
