@@ -35,7 +35,7 @@ thread.join()
 """
 
 
-# Pages that a jitted function fetches for 32 MiB of temporaries, after some calls to settle.
+# Pages that a jitted function fetches for 8 MiB of temporaries, after some calls to settle.
 STEPS = """
 import resource, sys
 from dropclass_jax.data import allocator
@@ -55,9 +55,9 @@ def step(x):
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-x = jax.numpy.ones(2**23)
-for call in range(40):
-    if call == 30:
+x = jax.numpy.ones(2**21)
+for call in range(30):
+    if call == 20:
         start = faults()
     step(x).block_until_ready()
 print(faults() - start)
@@ -85,8 +85,8 @@ def test_batches_come_and_go_without_page_faults():
 
 @glibc
 def test_steps_come_and_go_without_page_faults():
-    assert faults(STEPS, "default") > 10 * 8000  # 32 MiB are 8192 pages
-    assert faults(STEPS, "keep") < 3 * 8000  # now and then it finds no room among what it kept
+    assert faults(STEPS, "default") > 10 * 2000  # 8 MiB are 2048 pages
+    assert faults(STEPS, "keep") < 3 * 2000  # now and then it finds no room among what it kept
 
 
 COMMAND = """
