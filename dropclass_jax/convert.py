@@ -19,7 +19,7 @@ from flax import traverse_util
 from dropclass_jax import models
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained, weight_files
+from dropclass_jax.models import pretrained, weight_files, weight_sources
 from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.runs import initial
 
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
     source, target = argv[1], Path(argv[2])
     report = convert(source, target, flags.FLAGS.model)
     count = len(report.matched)
-    print(f"{source} -> {target}: {count} tensors from {report.naming} names{report.leftover}")
+    about = weight_sources.find(source, flags.FLAGS.model).about  # with a checksum
+    print(f"{about} -> {target}: {count} tensors from {report.naming} names{report.leftover}")
 
 
 if __name__ == "__main__":
