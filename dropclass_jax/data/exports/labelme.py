@@ -47,13 +47,10 @@ from dropclass_jax.errors import UserError
 TOOL = "labelme"
 IGNORE = "__ignore__"
 LINE_WIDTH, POINT_RADIUS = 10, 5
-# How many points a shape has.
+# The kinds of shapes and how many points they have, where that is fixed.
 POINTS = {
-    "polygon": range(3, 1 << 62),
-    "linestrip": range(2, 1 << 62),
-    "oriented_rectangle": range(4, 5),
-    **dict.fromkeys(("circle", "rectangle", "line", "mask"), range(2, 3)),
-    "point": range(1, 2),
+    **{"polygon": None, "linestrip": None, "oriented_rectangle": 4, "point": 1},
+    **dict.fromkeys(("circle", "rectangle", "line", "mask"), 2),
 }
 
 
@@ -66,6 +63,9 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
     pictures: list[Picture] = []
     faults: list[str] = []
     used, others = set(), []
+    beside: dict[str, list[str]] = {}
+    for path in images.paths:
+        beside.setdefault(stem(path), []).append(path)
     for path, file in tree.items():
         if not path.endswith(".json") or posixpath.dirname(path) not in folders:
             continue
@@ -80,9 +80,9 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
                 size = (content.get("imageHeight"), content.get("imageWidth"))
         except UserError as error:
             faults.append(str(error))
+            used.update(beside.get(stem(path), ()))  # it is annotated, if badly
             continue
-        used.add(image or stem(path))
-        used.update(p for p in images.paths if inside and stem(p) == stem(path))
+        used.update(beside.get(stem(path), ()) if image is None else [image])
         known = None if None in size else size
         name = stem(path) if inside is not None else stem(image)
         pictures.append(
@@ -161,7 +161,7 @@ def _classes(tree: Tree, pictures: list[Picture]) -> tuple[list[str], str]:
 def paint(label: np.ndarray, shape: dict, value: int) -> None:
     """Draw a shape as labelme does."""
     kind, points = shape["kind"], polygons.points_of(shape["points"])
-    if len(points) not in POINTS[kind]:
+    if len(points) != (POINTS[kind] or len(points)) or not len(points):
         raise ValueError(f"a {kind} of {len(points)} points")
     if kind == "mask":
         _stamp(label, shape["mask"], points[0], value)
