@@ -109,7 +109,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
                 "selection": numbers.selected_features(weights),
                 **numbers.by_class(measured),
                 "context_gap": context_gap(network.workdir),
-                "grad_cam": {classes[k]["name"]: found for k, found in heat.items()},
+                "grad_cam": {classes[k]["name"]: images for k, images in heat.items()},
             }
         )
         for k, new in rows.items():
@@ -184,11 +184,11 @@ def choose_classes(
     Raises:
       UserError: there is no such class, or it is nowhere large enough.
     """
-    known = [about["name"] for about in classes]
+    known = [entry["name"] for entry in classes]
     where = [choose.images_of(source, k, images) for k in range(len(known))]
     if not names:
-        shares = [about["train_pixel_share"] for about in classes]
-        rare = choose.rare_classes(shares, [bool(found) for found in where], summary.TAIL_SHARE)
+        shares = [entry["train_pixel_share"] for entry in classes]
+        rare = choose.rare_classes(shares, list(map(bool, where)), summary.TAIL_SHARE)
         return {k: where[k] for k in rare}
     for name in names:
         if name not in known:
@@ -239,20 +239,20 @@ def explain_classes(
     explain_one = explain.explainer(network, pipeline.largest_shape(subset), region)
     examples = progress(pipeline.eval_iterator(subset, batch_size=1), f"{label}: heat", len(tasks))
     for (k, _), batch in zip(tasks, examples, strict=True):
-        found = explain_one(batch["image"][0], batch["label"][0], k)
+        explained = explain_one(batch["image"][0], batch["label"][0], k)
         height, width = batch["size"][0]
         example = {
             "id": str(batch["id"][0]),
             "image": batch["image"][0, :height, :width],
             "label": batch["label"][0, :height, :width],
         }
-        found = found._replace(
-            heat={layer: map_[:height, :width] for layer, map_ in found.heat.items()},
-            answer=found.answer[:height, :width],
+        explained = explained._replace(
+            heat={layer: map_[:height, :width] for layer, map_ in explained.heat.items()},
+            answer=explained.answer[:height, :width],
         )
-        heat[k].append(numbers.heat(example, k, found))
+        heat[k].append(numbers.heat(example, k, explained))
         if len(rows[k]) < PICTURES:
-            rows[k].append(cam_figures.row(label, example, k, found))
+            rows[k].append(cam_figures.row(label, example, k, explained))
     return heat, rows
 
 

@@ -33,8 +33,8 @@ def expand(words: Sequence[str]) -> list[Path]:
     """
     workdirs: list[Path] = []
     for word in words:
-        found = [Path(path) for path in sorted(glob.glob(word))] or [Path(word)]
-        for path in found:
+        matches = [Path(path) for path in sorted(glob.glob(word))] or [Path(word)]
+        for path in matches:
             seeds = sorted(file.parent for file in path.glob("seed*/metrics.json"))
             workdirs += [path] if (path / "metrics.json").exists() or not seeds else seeds
     if len({path.resolve() for path in workdirs}) < len(workdirs):

@@ -13,8 +13,8 @@ It can be called by the version of jax that wrote it and by later ones, for whic
 months. A file for any sizes (`any`, the default) is compiled at the first call with each size.
 Networks of several resolutions, as HRNet, predict best at multiples of 32.
 
-One file serves all of `--platforms`. `model.jax.json` beside it lists the classes, their colours and
-what was exported. The file is read back and compared with the run's network; the result is
+One file serves all of `--platforms`. `model.jax.json` beside it lists the classes, with colours,
+and what was exported. The file is read back and compared with the run's network; the result is
 printed, and written there too (`--nocheck` skips this).
 """
 
@@ -147,11 +147,11 @@ def compare(
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     ours = jax.jit(_function(network, output, head, views))(network.variables, images)
     theirs, ours = np.asarray(exported.call(images)), np.asarray(ours)
-    about = {"device": jax.devices()[0].device_kind, "shape": list(shape)}
+    setting = {"device": jax.devices()[0].device_kind, "shape": list(shape)}
     if output == "classes":
-        return {**about, "agreement": float((ours == theirs).mean())}
+        return {**setting, "agreement": float((ours == theirs).mean())}
     difference = float(np.abs(ours - theirs).max())
-    return {**about, "max_abs_difference": difference, "max_abs": float(np.abs(ours).max())}
+    return {**setting, "max_abs_difference": difference, "max_abs": float(np.abs(ours).max())}
 
 
 def describe(

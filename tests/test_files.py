@@ -41,3 +41,9 @@ def test_two_writers_do_not_share_a_temporary_file(tmp_path):
         other.write(b"22")
     assert path.read_text() == "1"  # the outer block ended last
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_keeps_commas_quotes_and_line_ends_in_cells(tmp_path):
+    rows = [["a", "b"], ['x, "y"\n', None], ["ö", 0.5]]
+    files.write_csv(tmp_path / "x.csv", rows)
+    assert (tmp_path / "x.csv").read_bytes() == 'a,b\n"x, ""y""\n",\nö,0.5\n'.encode()

@@ -106,11 +106,11 @@ def explain_batch(
       by_answer: explain the pixels predicted to be the class, not those labelled so.
     """
     images = normalize(images, mean, std)
-    own_head = "logits_drop" if model.dropclass is not None else "logits"
+    own_output = "logits_drop" if model.dropclass is not None else "logits"
 
     def network(added: Mapping[str, jax.Array]) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         outputs, activations = layer_access.apply(model, variables, images, layers, added)
-        return outputs[own_head], activations
+        return outputs[own_output], activations
 
     logits, _ = network({})
     answer = jnp.argmax(resize_bilinear(logits, labels.shape[1:]), axis=-1) == class_index

@@ -77,12 +77,14 @@ def context_gap(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def heat(example: Mapping[str, Any], class_index: int, found: Explained) -> dict[str, Any]:
+def heat(example: Mapping[str, Any], class_index: int, explained: Explained) -> dict[str, Any]:
     """How much of a class the network finds in an image, and how much of its heat lies there."""
     here = example["label"] == class_index
     return {
         "id": example["id"],
         "share_of_image": here.mean(),
-        "found": found.answer[here].mean(),
-        "heat_on_class": {layer: share_inside(map_, here) for layer, map_ in found.heat.items()},
+        "found": explained.answer[here].mean(),
+        "heat_on_class": {
+            layer: share_inside(map_, here) for layer, map_ in explained.heat.items()
+        },
     }

@@ -61,5 +61,5 @@ def _processor() -> str:
     except OSError:
         lines = []
     kept = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    about = "\n".join(sorted(set(kept))) or platform.processor()
-    return f"{platform.machine()}-{hashlib.sha256(about.encode()).hexdigest()[:8]}"
+    description = "\n".join(sorted(set(kept))) or platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(description.encode()).hexdigest()[:8]}"

@@ -85,7 +85,7 @@ def check(a: Side, b: Side) -> None:
       UserError: says what differs.
     """
     pair = f"{a.workdirs[0]} and {b.workdirs[0]}"
-    names = [[about["name"] for about in side.metrics[0]["classes"]] for side in (a, b)]
+    names = [[entry["name"] for entry in side.metrics[0]["classes"]] for side in (a, b)]
     if names[0] != names[1]:
         raise UserError(f"{pair} have different classes, which cannot be compared")
     if not np.array_equal(a.ids, b.ids):
@@ -108,7 +108,9 @@ def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
     classes = a.metrics[0]["classes"]
     masks = summary.group_masks(classes)
     same_runs = a.workdirs == b.workdirs
-    found = bootstrap.compare(a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples)
+    comparison = bootstrap.compare(
+        a.counts, b.counts, masks, same_runs=same_runs, resamples=resamples
+    )
     return Outcome(
         (a.name, b.name),
         ([str(path) for path in a.workdirs], [str(path) for path in b.workdirs]),
@@ -119,7 +121,7 @@ def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
         resamples,
         classes,
         {group: int(mask.sum()) for group, mask in masks.items()},
-        found,
+        comparison,
     )
 
 

@@ -51,7 +51,7 @@ def evaluate_batches(
         counted = jax.tree.map(lambda count: np.asarray(count, np.int64), counted)
         totals = counted if totals is None else jax.tree.map(np.add, totals, counted)
         counts = {
-            head: pmap.unshard(np.asarray(found["counts"])) for head, found in examples.items()
+            head: pmap.unshard(np.asarray(example["counts"])) for head, example in examples.items()
         }
         parts.append((batch["id"], batch["valid"], counts))
         local = len(batch["valid"])

@@ -51,15 +51,15 @@ def mean_present(values: Sequence[float | None]) -> float | None:
 def group_means(entry: Entry, classes: Classes) -> dict[str, tuple[float | None, int]]:
     """`{group: (mean IoU, classes counted)}`; absent classes are left out."""
     ious: dict[str, list[float]] = {group: [] for group in GROUPS}
-    for value, about in zip(entry["iou"], classes, strict=True):
+    for value, facts in zip(entry["iou"], classes, strict=True):
         if value is not None:
-            ious[group_of(about["train_pixel_share"])].append(value)
+            ious[group_of(facts["train_pixel_share"])].append(value)
     return {group: (mean_present(values), len(values)) for group, values in ious.items()}
 
 
 def group_masks(classes: Classes) -> dict[str, np.ndarray]:
     """`{group: [K] bool}`, those groups that have classes."""
-    of_class = np.array([group_of(about["train_pixel_share"]) for about in classes])
+    of_class = np.array([group_of(facts["train_pixel_share"]) for facts in classes])
     masks = {group: of_class == group for group in GROUPS}
     return {group: mask for group, mask in masks.items() if mask.any()}
 

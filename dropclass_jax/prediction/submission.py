@@ -102,7 +102,7 @@ def paths(server: Server, inputs: Iterable[Input]) -> dict[Input, Path]:
     Raises:
       UserError: something is not called as the server's images are, or is there twice.
     """
-    found: dict[Path, Input] = {}
+    taken: dict[Path, Input] = {}
     for source in inputs:
         named = server.image.fullmatch(source.path.stem)
         if source.is_video or named is None:
@@ -111,10 +111,10 @@ def paths(server: Server, inputs: Iterable[Input]) -> dict[Input, Path]:
                 f"{server.example}: give the official images alone"
             )
         path = Path(server.path.format(named[1]))
-        if path in found:
+        if path in taken:
             raise UserError(
-                f"{found[path].path} and {source.path} are the same image of "
+                f"{taken[path].path} and {source.path} are the same image of "
                 f"{server.info.name}: give one of them"
             )
-        found[path] = source
-    return {source: path for path, source in found.items()}
+        taken[path] = source
+    return {source: path for path, source in taken.items()}

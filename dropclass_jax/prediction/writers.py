@@ -161,6 +161,6 @@ def write_all(
 
 def write_classes(out: Path, network: TrainedNetwork, head: str) -> None:
     """Write ``classes.json``: what the index pictures' values stand for, and of which run."""
-    about = {"run": str(network.workdir), "step": network.step, "head": head}
-    content = {**about, "classes": trained_network.values_of_classes(network)}
+    source = {"run": str(network.workdir), "step": network.step, "head": head}
+    content = {**source, "classes": trained_network.values_of_classes(network)}
     write_json(_with_folder(out / "classes.json"), content)

@@ -167,7 +167,7 @@ def similarity_by_share(runs: Runs, classes: Classes) -> Figure:
         hspace=0.25,
     )
     everything = np.array([run["classifier"]["mean_similarity"] for run in runs], np.float64)
-    shares = np.array([about["train_pixel_share"] for about in classes])
+    shares = np.array([entry["train_pixel_share"] for entry in classes])
     known = (shares > 0) & np.isfinite(everything).all(axis=0)
     low, high = everything[:, known].min(), everything[:, known].max()
     margin = 0.12 * max(high - low, 0.02)
@@ -186,14 +186,16 @@ def similarity_by_share(runs: Runs, classes: Classes) -> Figure:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("share of the training pixels (log scale)")
         rank = run["classifier"]["rank_correlation_with_pixels"]
-        about = "" if rank is None else f": rank correlation {signed(rank['rho'])}, n = {rank['n']}"
-        axes.set_title(run["label"] + about, loc="left", fontsize=10, color=INK)
+        correlation = (
+            "" if rank is None else f": rank correlation {signed(rank['rho'])}, n = {rank['n']}"
+        )
+        axes.set_title(run["label"] + correlation, loc="left", fontsize=10, color=INK)
     for axes in grid[:, 0]:
         axes.set_ylabel("mean cosine similarity to the other classes")
     sentence_title(
         figure, "Each dot is a class: how alike its weight vector is to the others', by pixel share"
     )
-    names = [about["name"] for about, here in zip(classes, known, strict=True) if here]
+    names = [entry["name"] for entry, here in zip(classes, known, strict=True) if here]
     for axes, values in zip(grid.flat, everything, strict=False):
         label_points(axes, shares[known], values[known], names, size=8)
     return figure

@@ -76,18 +76,18 @@ def correlation(run: Run, classes: Classes) -> str:
 
 def alike(run: Run, classes: Classes) -> str:
     """Which classes have the most similar mean features."""
-    found = []
+    sentences = []
     for features, matrix in run["feature_similarity"].items():
         matrix = _off_diagonal(matrix)
         if not np.isfinite(matrix).any():
             continue
         a, b = np.unravel_index(np.nanargmax(matrix), matrix.shape)
-        found.append(
+        sentences.append(
             f"in <code>{features}</code> most alike are {names([a], classes)} and "
             f"{names([b], classes)} ({signed(matrix[a, b])}), and two classes on average "
             f"{signed(np.nanmean(matrix))}"
         )
-    return f"{_label(run)}: {'; '.join(found)}."
+    return f"{_label(run)}: {'; '.join(sentences)}."
 
 
 def selection(run: Run) -> str:
@@ -107,8 +107,8 @@ def selection(run: Run) -> str:
 
 def dependence(run: Run, head: str, classes: Classes) -> str:
     """How leaving out a class changes its own IoU and those of others, and the strongest pairs."""
-    found = run["dependence"][head]
-    change = _array(found["change"])
+    effect = run["dependence"][head]
+    change = _array(effect["change"])
     own, others = np.diagonal(change), _off_diagonal(change)
     if not np.isfinite(others).any():
         return f"{_label(run)}: fewer than two classes are there to lean on each other."
@@ -123,7 +123,7 @@ def dependence(run: Run, head: str, classes: Classes) -> str:
         mean = np.nanmean(others[:, tail])
         sentence += f" (a tail class {_changes(mean, digits=2)})"
     sentence += "."
-    mean = np.nanmean(_array(found["iou"]))
+    mean = np.nanmean(_array(effect["iou"]))
     if head == "drop" and mean > 0 and np.nanmean(own) > -MARKED * mean:
         sentence += (
             f" So the network hardly tells that a class is left out: it still keeps "

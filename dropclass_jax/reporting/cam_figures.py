@@ -39,7 +39,7 @@ class Row(NamedTuple):
     heat: dict[str, np.ndarray]
 
 
-def row(label: str, example: Mapping[str, Any], class_index: int, found: Explained) -> Row:
+def row(label: str, example: Mapping[str, Any], class_index: int, explained: Explained) -> Row:
     """A row of a figure, from an example at its own size."""
     height, width = example["label"].shape
     size = (min(WIDTH, width), max(round(height * min(WIDTH / width, 1)), 1))
@@ -49,16 +49,16 @@ def row(label: str, example: Mapping[str, Any], class_index: int, found: Explain
 
     here = example["label"] == class_index
     heat = {}
-    for layer, array in found.heat.items():
-        stride = found.strides[layer]
+    for layer, array in explained.heat.items():
+        stride = explained.strides[layer]
         heat[f"{layer}, stride {stride}"] = small(array / max(array.max(), np.finfo(float).tiny))
     return Row(
         label=label,
         image_id=example["id"],
         image=small(example["image"]),
         region=small(np.float32(here)) > 0.5,
-        answer=small(np.float32(found.answer)) > 0.5,
-        found=float(found.answer[here].mean()) if here.any() else 0.0,
+        answer=small(np.float32(explained.answer)) > 0.5,
+        found=float(explained.answer[here].mean()) if here.any() else 0.0,
         heat=heat,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dropclass_jax.comparison.sides import Outcome
-from dropclass_jax.files import finite, write_json, write_text
+from dropclass_jax.files import finite, write_csv, write_json, write_text
 from dropclass_jax.reporting import compare_summary, page
 from dropclass_jax.reporting.compare_summary import Row
 from dropclass_jax.reporting.formats import percent
@@ -50,7 +49,7 @@ def write(folder: Path, outcome: Outcome) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     rows = compare_summary.rows(outcome)
     records = [dict(zip(COLUMNS, _values(row), strict=True)) for row in rows]
-    about = {
+    setting = {
         "split": outcome.split,
         "images": outcome.images,
         "resamples": outcome.resamples,
@@ -60,11 +59,8 @@ def write(folder: Path, outcome: Outcome) -> str:
         },
         "findings": compare_summary.findings(outcome),
     }
-    write_json(folder / "compare.json", {**about, "rows": records})
-    with open(folder / "compare.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(finite(_values(row)) for row in rows)
+    write_json(folder / "compare.json", {**setting, "rows": records})
+    write_csv(folder / "compare.csv", [COLUMNS, *(finite(_values(row)) for row in rows)])
     with matplotlib.rc_context({"text.parse_math": False}):
         chart = figure(outcome)
         chart.savefig(folder / "compare.png", dpi=130)

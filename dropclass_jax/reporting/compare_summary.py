@@ -50,13 +50,13 @@ class Row(NamedTuple):
 
 def rows(outcome: Outcome) -> list[Row]:
     """The mean, the groups, then the classes by share of the training pixels."""
-    found, classes = outcome.found, outcome.classes
+    comparison, classes = outcome.found, outcome.classes
     first = 1 + len(outcome.groups)
-    p = np.concatenate([found.p[:first], bootstrap.discoveries(found.p[first:])])
+    p = np.concatenate([comparison.p[:first], bootstrap.discoveries(comparison.p[first:])])
 
     def row(m: int, kind: str, name: str, share: float | None = None) -> Row:
-        a, b = float(found.a[m]), float(found.b[m])
-        difference = Estimate(b - a, float(found.low[m]), float(found.high[m]))
+        a, b = float(comparison.a[m]), float(comparison.b[m])
+        difference = Estimate(b - a, float(comparison.low[m]), float(comparison.high[m]))
         return Row(kind, name, share, a, b, difference, float(p[m]), _verdict(difference, p[m]))
 
     return [
@@ -116,8 +116,8 @@ def findings(outcome: Outcome) -> list[str]:
 
 def _basis(outcome: Outcome) -> list[str]:
     counts = [len(workdirs) for workdirs in outcome.workdirs]
-    found = outcome.found
-    images = f"{percent(found.of_images[0], 2)} points by the {outcome.images} images"
+    comparison = outcome.found
+    images = f"{percent(comparison.of_images[0], 2)} points by the {outcome.images} images"
     if max(counts) == 1:
         return [
             "This compares two networks, not two methods: the intervals are for other images alone "
@@ -126,7 +126,7 @@ def _basis(outcome: Outcome) -> list[str]:
         ]
     lines = [
         "The intervals are for other images and other seeds; the standard error of the difference "
-        f"in mean IoU is {images}, {percent(found.of_seeds[0], 2)} by the seeds."
+        f"in mean IoU is {images}, {percent(comparison.of_seeds[0], 2)} by the seeds."
     ]
     if min(counts) == 1:
         lone, other = outcome.names if counts[0] == 1 else outcome.names[::-1]

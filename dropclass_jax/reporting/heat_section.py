@@ -23,9 +23,9 @@ def blocks(
     """
     if not pictures:
         return []
-    colors = {about["name"]: about["color"] for about in content["classes"]}
+    colors = {entry["name"]: entry["color"] for entry in content["classes"]}
     whose = "labelled" if content["region"] == "label" else "predicted"
-    found = [
+    listed = [
         "<h2>Where the networks look</h2>",
         "<p>Bright is where a layer speaks for the class (seg-Grad-CAM, Vinogradova et al. 2020: "
         f"the class's score is summed over the pixels {whose} as it, and every channel of a layer "
@@ -40,10 +40,10 @@ def blocks(
     ]
     for name, rows in pictures.items():
         figure = cam_figures.grid(rows, name, colors[name])
-        found.append(
+        listed.append(
             files.raster(figure, f"heat_{file_name(name)}", f"Where the networks look for {name}")
         )
-    return found
+    return listed
 
 
 def _table(content: Mapping[str, Any]) -> str:
@@ -54,13 +54,13 @@ def _table(content: Mapping[str, Any]) -> str:
     header += [f"{label}: found" for label in layers]
     header += [f"{label}: {layer}" for label, names in layers.items() for layer in names]
     rows = []
-    for about in (content["classes"][k] for k in summary.by_share(content["classes"])):
-        name = about["name"]
+    for entry in (content["classes"][k] for k in summary.by_share(content["classes"])):
+        name = entry["name"]
         if name not in runs[0]["grad_cam"]:
             continue
         images = [run["grad_cam"][name] for run in runs]
         cells = [
-            page.swatch(about["color"]) + page.text(name),
+            page.swatch(entry["color"]) + page.text(name),
             str(len(images[0])),
             _mean(image["share_of_image"] for image in images[0]),
             *(_mean(image["found"] for image in many) for many in images),

@@ -30,15 +30,15 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
     rows: list[tuple[str, Sequence[str]]] = []
     group = None
     for k in summary.by_share(classes):
-        about = classes[k]
-        if (new := summary.group_of(about["train_pixel_share"])) != group:
+        facts = classes[k]
+        if (new := summary.group_of(facts["train_pixel_share"])) != group:
             group = new
             means = [wording.number(means[group][0]) for means in groups]
             title = f"{group} classes, mean of {groups[0][group][1]}"
             rows.append(("group", [title, "", "", *means, *blank]))
         cells = [
-            page.swatch(about["color"]) + page.text(about["name"]),
-            percent(about["train_pixel_share"], 2),
+            page.swatch(facts["color"]) + page.text(facts["name"]),
+            percent(facts["train_pixel_share"], 2),
             percent(shares[k], 2),
             *(wording.number(other["iou"][k]) for other in entries),
             *(wording.number(entry[score][k]) for score in others),

@@ -73,8 +73,8 @@ def hatch(picture: np.ndarray, mask: np.ndarray, period: int) -> np.ndarray:
 def legend_entries(values: np.ndarray, classes: Classes, ignore_label: int = 255) -> list[Patch]:
     """A legend's patches for some label values, in their order, the ignored one last."""
     entries = [
-        Patch(facecolor=np.array(about["color"]) / 255, edgecolor=GRID, label=about["name"])
-        for about in (classes[k] for k in values if k != ignore_label)
+        Patch(facecolor=np.array(entry["color"]) / 255, edgecolor=GRID, label=entry["name"])
+        for entry in (classes[k] for k in values if k != ignore_label)
     ]
     if ignore_label in values:
         entries.append(
@@ -94,7 +94,7 @@ def sample_grid(
       classes: `classes` of `metrics.json`.
       title: a sentence that says what is shown.
     """
-    colors = [about["color"] for about in classes]
+    colors = [entry["color"] for entry in classes]
     ratios = [sample["image"].shape[0] / sample["image"].shape[1] for sample in samples]
     shown = np.unique(
         np.concatenate([np.unique(s[key]) for s in samples for key in ("label", "prediction")])
@@ -162,7 +162,7 @@ def contact_sheet(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    colors = [about["color"] for about in classes]
+    colors = [entry["color"] for entry in classes]
     for axes, sample in zip(grid.flat, samples, strict=False):
         over = overlay(sample["image"], sample["label"], colors, ignore_label, 0.6)
         over = hatch(over, sample["label"] == ignore_label, max(width // 32, 3))

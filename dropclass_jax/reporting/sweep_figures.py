@@ -90,14 +90,14 @@ def courses(rows: Sequence[Row]) -> dict[str, list[Row]]:
     families: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         families.setdefault((row.family, row.head), []).append(row)
-    found = {}
+    by_family = {}
     for members in families.values():
         if len({row.steps for row in members}) > 1:
             shared = os.path.commonprefix([row.arm for row in members])  # noqa: RUF071
             name = shared.rstrip("_- ") or members[0].arm
             label = name if members[0].heads == 1 else f"{name}, {members[0].head} head"
-            found[label] = sorted(members, key=lambda row: row.steps)
-    return found
+            by_family[label] = sorted(members, key=lambda row: row.steps)
+    return by_family
 
 
 def steps(courses: Mapping[str, Sequence[Row]], split: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
-from dropclass_jax.files import finite, write_json, write_text
+from dropclass_jax.files import finite, write_csv, write_json, write_text
 from dropclass_jax.reporting import page, sweep_figures, sweep_summary, wording
 from dropclass_jax.reporting.formats import percent, points
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
@@ -43,7 +42,7 @@ def write(
     """
     rows = sweep_summary.rows(results)
     split = sweep_summary.main_split(results)
-    about = {
+    setting = {
         "question": question,
         "config": spec,
         "dataset": results[0].metrics["dataset"],
@@ -52,7 +51,7 @@ def write(
         "missing": list(missing),
         "arms": arms,
     }
-    write_json(folder / "sweep.json", {**about, "rows": [_as_json(row) for row in rows]})
+    write_json(folder / "sweep.json", {**setting, "rows": [_as_json(row) for row in rows]})
     _write_csv(folder / "sweep.csv", rows, split)
     with matplotlib.rc_context({"text.parse_math": False}):
         charts = {"sweep": sweep_figures.arms(rows, question, split)}
@@ -60,11 +59,11 @@ def write(
             charts["steps"] = sweep_figures.steps(courses, split)
         for name, chart in charts.items():
             chart.savefig(folder / f"{name}.png", dpi=130)
-        html = _page(about, rows, charts)
+        html = _page(setting, rows, charts)
     write_text(folder / "report.html", html)
     pictures = (f"{name}.png" for name in charts)
     files = ", ".join(("sweep.json", "sweep.csv", *pictures, "report.html"))
-    return "\n".join(["", question, *text(rows, split), *notes(about, rows)]) + (
+    return "\n".join(["", question, *text(rows, split), *notes(setting, rows)]) + (
         f"\n\nwritten: {folder}/{{{files}}}"
     )
 
@@ -78,7 +77,7 @@ def text(rows: Sequence[Row], split: str) -> list[str]:
     ]
 
 
-def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+def notes(setting: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """What must be known to read the table."""
     compared = len(rows) - 1
     lines = ["intervals of means are for other seeds on the same images"]
@@ -101,8 +100,8 @@ def notes(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         "class groups by share of the training pixels: "
         + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items())
     )
-    if about["missing"]:
-        lines.append(f"not finished: {', '.join(about['missing'])}")
+    if setting["missing"]:
+        lines.append(f"not finished: {', '.join(setting['missing'])}")
     return lines
 
 
@@ -151,7 +150,7 @@ def _interval(estimate: Any, written: Callable[[float], str] = percent) -> str:
 
 
 def _as_json(row: Row) -> dict[str, Any]:
-    about = {
+    facts = {
         "arm": row.arm,
         "head": row.head,
         "seeds": row.seeds,
@@ -159,7 +158,7 @@ def _as_json(row: Row) -> dict[str, Any]:
         "against": row.against,
         "seconds_per_step": row.seconds_per_step,
     }
-    return {**about, "scores": {name: _score_json(score) for name, score in row.scores.items()}}
+    return {**facts, "scores": {name: _score_json(score) for name, score in row.scores.items()}}
 
 
 def _score_json(score: Score) -> dict[str, Any]:
@@ -181,40 +180,41 @@ def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
         "difference_high",
         "seconds_per_step",
     ]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            for name, score in row.scores.items():
-                values = [score.mean.value, score.deviation, *score.mean[1:]]
-                values += [row.against, *(score.difference or [None] * 3)]
-                about = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
-                values = finite([*about, *values, row.seconds_per_step])
-                writer.writerow(values)
+    lines = []
+    for row in rows:
+        for name, score in row.scores.items():
+            facts = [row.arm, row.head, split, row.steps, name, len(score.seeds)]
+            values = [score.mean.value, score.deviation, *score.mean[1:]]
+            values += [row.against, *(score.difference or [None] * 3)]
+            lines.append(finite([*facts, *values, row.seconds_per_step]))
+    write_csv(path, [columns, *lines])
 
 
-def _page(about: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
+def _page(setting: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
     header, cells = _cells(rows)
     arms = {
         arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
         or "the config as it is"
-        for arm, settings in about["arms"].items()
+        for arm, settings in setting["arms"].items()
     }
     body = [
-        f"<h1>{page.text(about['question'])}</h1>",
-        f'<p class="under">{page.text(about["model"])} on {page.text(about["dataset"])}, scored on '
-        f"<code>{page.text(about['split'])}</code>; the arms differ from "
-        f"<code>{page.text(about['config'])}</code></p>",
+        f"<h1>{page.text(setting['question'])}</h1>",
+        f'<p class="under">{page.text(setting["model"])} on {page.text(setting["dataset"])}, '
+        f"scored on <code>{page.text(setting['split'])}</code>; the arms differ from "
+        f"<code>{page.text(setting['config'])}</code></p>",
         page.bullets([page.text(sentence) for sentence in findings(rows)]),
-        *(page.vector(chart, name, about["question"], wide=True) for name, chart in charts.items()),
+        *(
+            page.vector(chart, name, setting["question"], wide=True)
+            for name, chart in charts.items()
+        ),
         "<p>An interval that leaves the picture is cut there.</p>",
         "<h2>In numbers</h2>",
         page.table(header, [("", [page.text(cell) for cell in line]) for line in cells]),
-        page.bullets([page.text(line) for line in notes(about, rows)]),
+        page.bullets([page.text(line) for line in notes(setting, rows)]),
         "<h2>The arms</h2>",
         page.definitions(arms, "facts"),
     ]
-    return page.page(about["question"], body)
+    return page.page(setting["question"], body)
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

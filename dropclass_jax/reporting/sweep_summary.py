@@ -15,6 +15,7 @@ import numpy as np
 from dropclass_jax.comparison import bootstrap, intervals
 from dropclass_jax.comparison.intervals import Estimate
 from dropclass_jax.evaluation import summary
+from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Entry
 
 MAIN_SPLITS = ("val",)  # the one that is compared, if there is one of that name; else the first
@@ -156,7 +157,8 @@ def rows(results: Sequence[Result]) -> list[Row]:
         arms.setdefault(result.arm, []).append(result)
     readings = []
     for runs in arms.values():
-        heads = sorted({e["head"] for run in runs for e in run.metrics["results"]})  # drop first
+        evaluated = {entry["head"] for run in runs for entry in run.metrics["results"]}
+        heads = [output for output in OUTPUTS if output in evaluated]
         for head in heads:
             scores = [scores_of(run, split, head) for run in runs]
             values = {name: [s[name] for s in scores if s.get(name) is not None] for name in SCORES}
@@ -228,12 +230,14 @@ def _by_images(a: _Reading, b: _Reading, split: str) -> dict[str, Estimate]:
         sides = [[run.counts.get(name, {}).get(x.head) for run in x.runs] for x in (a, b)]
         if any(counts is None for side in sides for counts in side):
             continue
-        found = bootstrap.compare(
+        comparison = bootstrap.compare(
             *map(np.stack, sides), masks, same_runs=a.runs is b.runs, resamples=RESAMPLES
         )
         for m, score in enumerate(scores):
-            value = float(found.b[m] - found.a[m])
-            differences[score] = Estimate(value, float(found.low[m]), float(found.high[m]))
+            value = float(comparison.b[m] - comparison.a[m])
+            differences[score] = Estimate(
+                value, float(comparison.low[m]), float(comparison.high[m])
+            )
     return differences
 
 
@@ -244,12 +248,12 @@ def scores_of(run: Result, split: str, head: str) -> dict[str, float | None]:
     if entry is None:
         return {}
     groups = summary.group_means(entry, run.metrics["classes"])
-    found = {"mean_iou": entry["mean_iou"], **{group: groups[group][0] for group in groups}}
+    scores = {"mean_iou": entry["mean_iou"], **{group: groups[group][0] for group in groups}}
     outside = entries.get((OUT_SPLIT, head))
     if outside and split != OUT_SPLIT:
-        found["out_of_context"] = outside["mean_iou"]
-        found["context_gap"] = summary.mean_present(summary.context_gaps(entry, outside))
-    return found
+        scores["out_of_context"] = outside["mean_iou"]
+        scores["context_gap"] = summary.mean_present(summary.context_gaps(entry, outside))
+    return scores
 
 
 def seconds_per_step(runs: Sequence[Result]) -> float | None:

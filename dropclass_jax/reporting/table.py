@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from dropclass_jax import files
 from dropclass_jax.evaluation import inference, summary
 from dropclass_jax.evaluation.summary import Classes, Entry
 from dropclass_jax.reporting.formats import percent, points
@@ -118,27 +119,26 @@ def write_csv(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
     empty.
     """
     classes = metrics["classes"]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for entry in [*metrics["results"], *metrics.get("view_results", [])]:
-            shares = summary.split_shares(entry)
-            for k in summary.by_share(classes):
-                about = classes[k]
-                writer.writerow(
-                    [
-                        entry["split"],
-                        entry["head"],
-                        entry.get("inference", summary.WHOLE),
-                        about["name"],
-                        summary.group_of(about["train_pixel_share"]),
-                        about["train_pixels"],
-                        about["train_pixel_share"],
-                        entry["pixels"][k],
-                        float(shares[k]),
-                        *(entry[score][k] if score in entry else None for score in SCORES),
-                    ]
-                )
+    rows = []
+    for entry in [*metrics["results"], *metrics.get("view_results", [])]:
+        shares = summary.split_shares(entry)
+        for k in summary.by_share(classes):
+            facts = classes[k]
+            rows.append(
+                [
+                    entry["split"],
+                    entry["head"],
+                    entry.get("inference", summary.WHOLE),
+                    facts["name"],
+                    summary.group_of(facts["train_pixel_share"]),
+                    facts["train_pixels"],
+                    facts["train_pixel_share"],
+                    entry["pixels"][k],
+                    float(shares[k]),
+                    *(entry[score][k] if score in entry else None for score in SCORES),
+                ]
+            )
+    files.write_csv(Path(path), [CSV_COLUMNS, *rows])
 
 
 def difference(value: float | None, other: float | None) -> str:

@@ -97,20 +97,20 @@ def findings(
 ) -> list[str]:
     """What a careful reader would point out, worst first."""
     entry = entries[0]
-    found = [
+    sentences = [
         *_failures(entry, classes),
         *_imbalance(entry, classes),
         *_heads(entries, classes),
     ]
     if context is not None:
-        found.append(gap(*context, classes))
-    found += _earlier_best(entry, lines)
-    found += _absent(entry, classes)
-    found.append(
+        sentences.append(gap(*context, classes))
+    sentences += _earlier_best(entry, lines)
+    sentences += _absent(entry, classes)
+    sentences.append(
         "This is one run with one seed. Before a difference counts as an effect, repeat it with "
         "other seeds."
     )
-    return found
+    return sentences
 
 
 def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
@@ -137,27 +137,27 @@ def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
 
 
 def _failures(entry: Entry, classes: Classes) -> list[str]:
-    found = []
+    sentences = []
     _, constant = summary.constant_answer(entry)
     if entry["mean_iou"] is not None and entry["mean_iou"] - constant < SAME:
-        found.append(
+        sentences.append(
             '<span class="warn">The network is no better than always answering the commonest class '
             f"({percent(entry['mean_iou'])} against {percent(constant)}): it has not learnt the "
             "task.</span>"
         )
     never = summary.never_predicted(entry)
     if never:
-        found.append(
+        sentences.append(
             f'<span class="warn">{count(len(never), "class is", "classes are")} never predicted '
             f"(IoU 0)</span>: {names(never, classes)}."
         )
     wrong = summary.never_right(entry)
     if wrong:
-        found.append(
+        sentences.append(
             f'<span class="warn">{count(len(wrong), "class is", "classes are")} predicted but '
             f"never rightly (IoU 0)</span>: {names(wrong, classes)}."
         )
-    return found
+    return sentences
 
 
 def _imbalance(entry: Entry, classes: Classes) -> list[str]:

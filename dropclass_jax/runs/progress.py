@@ -120,11 +120,11 @@ class Progress:
         """Record the scores of every output on one split."""
         if not self._enabled:
             return
-        about = {"kind": "eval", "step": step, "split": split}
+        record = {"kind": "eval", "step": step, "split": split}
         records.append(
             self._workdir,
             (
-                {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
+                {**record, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
                 for head, scores in heads.items()
             ),
         )

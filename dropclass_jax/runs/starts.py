@@ -27,8 +27,8 @@ def begin(workdir: Path, step: int) -> None:
         "versions": versions(),
         "seconds": 0.0,
     }
-    if found := revision():
-        record["revision"] = found
+    if git_revision := revision():
+        record["revision"] = git_revision
     write_json(workdir / _FILE, {"starts": [*starts(workdir), record]})
 
 

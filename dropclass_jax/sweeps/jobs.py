@@ -57,8 +57,8 @@ def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True)
-    return found.stdout.split() if found.returncode == 0 else []
+    listed = subprocess.run(query, capture_output=True, text=True)
+    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
