@@ -74,7 +74,7 @@ def loss_terms(
         auxiliary classifier ``logits_auxiliary``.
       labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
       keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; None for plain training.
-      loss: what stands in the place of CE.
+      loss: the cross-entropy, or what replaces it.
       class_weights: ``[K]`` or None.
       ignore_label: the value of pixels that do not count.
       keys: ``[B]`` PRNG keys of the loss's variation, if it has one.
@@ -117,8 +117,8 @@ def label_weights(
 ) -> dict[str, jax.Array]:
     """The weights in ``loss_terms`` of a loss that weighs labels alone: they need no outputs.
 
-    A batch that is taken in parts needs them before the first part, whose share of the loss is its
-    sums over everybody's weights.
+    Gradient accumulation needs them before the first part, whose share of the loss is its own sums
+    divided by the weights of the whole batch.
 
     Args: as of ``loss_terms``.
 
@@ -135,7 +135,7 @@ def label_weights(
 
 
 def mean(term: Pair | RegionSums) -> jax.Array:
-    """What one term of ``loss_terms`` comes to; 0 without any pixel."""
+    """The value of one term of ``loss_terms``; 0 without any pixel."""
     return regions.mean(term) if isinstance(term, RegionSums) else pixels.mean(term)
 
 

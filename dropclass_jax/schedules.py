@@ -1,4 +1,4 @@
-"""Everything that changes while training goes on, as optax schedules: step -> value."""
+"""Learning rate and coefficients of DropClass as optax schedules, step -> value."""
 
 from __future__ import annotations
 

@@ -138,15 +138,15 @@ def test_stopping_the_gradient_changes_the_heads_gradient_alone(features, kernel
     assert jnp.abs(jax.grad(loss)(kernel, True)).max() == 0
 
 
-def test_the_k_class_maps_are_never_built():
+@pytest.mark.parametrize("grid", [(), (1, 16, 16)])
+def test_the_k_class_maps_are_never_built(grid):
     """The shared form's compiled program needs no memory that grows with K."""
 
     def temporary_bytes(num_classes):
         def average(features, kernel):
             weights = dropclass.shared_importance(lambda x: x @ kernel, 32)
-            return dropclass.average_features_shared(
-                features, weights, dropclass.keep_all(num_classes)
-            )
+            keep = jnp.ones((*grid, num_classes))
+            return dropclass.average_features_shared(features, weights, keep)
 
         shapes = (jnp.zeros((1, 64, 64, 32)), jnp.zeros((32, num_classes)))
         return jax.jit(average).lower(*shapes).compile().memory_analysis().temp_size_in_bytes

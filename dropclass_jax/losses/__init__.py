@@ -1,4 +1,4 @@
-"""Losses for imbalanced classes; ``LOSSES`` names them as a config does."""
+"""Training losses, by the names that a config gives them in ``LOSSES``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Variation(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What stands in the place of CE.
+    """A loss that replaces the cross-entropy in every term of the objective.
 
     Attributes:
       of_pixels: ``(logits, labels, *, class_weights, ignore_label) -> Pair``.
       of_regions: ``(logits, labels, *, ignore_label) -> RegionSums``, added to it; None for none.
-      weighs_labels_alone: whether all weights follow from the labels: there are no regions, and the
-        weight in the pair is that of ``pixels.pixel_weights``.
+      weighs_labels_alone: whether all weights are known from the labels, without the logits: there
+        are no regions, and the weight in the pair is that of ``pixels.pixel_weights``.
       region_weight: what ``of_regions`` is multiplied by.
       offsets: ``[K]``, added to the logits; None for nothing. See ``class_prior.log_prior``.
       variation: noise on the logits, or None.

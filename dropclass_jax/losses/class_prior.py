@@ -1,4 +1,4 @@
-"""Logits that know how common each class is, in training alone."""
+"""Logit adjustment and logit variation from class frequencies (training only)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def log_prior(class_pixels: np.ndarray) -> np.ndarray:
     """The logarithm of each class's share of the labelled pixels.
 
     For logit adjustment (Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021,
-    equation 10): ``tau`` times this is added to the logits in the training loss. To make up for it
-    the network must answer a rare class with larger logits, and nothing is added when it predicts.
+    equation 10): ``tau`` times this is added to the logits in the training loss. The
+    network makes up for it by larger logits for rare classes; at inference nothing is added.
 
-    A class without a single pixel gets 0, as if it were everywhere: its own share would be minus
-    infinity, and nothing would teach the network not to answer with it. So it learns to.
+    A class without any pixel gets 0, as if it were everywhere: the logarithm of its own share is
+    minus infinity, with which the network would never learn not to predict it.
 
     Args:
       class_pixels: ``[K]``, the training split's labelled pixels of each class.

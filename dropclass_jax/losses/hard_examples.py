@@ -1,4 +1,4 @@
-"""Cross-entropies that look at hard pixels: those whose own class has a low probability."""
+"""Cross-entropies that favour hard pixels, whose class has a low probability: OHEM and focal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Losses of a class's whole region, that stand for its overlap: Dice and Lovász.
+"""Region losses, which approximate the overlap of every class: Dice and Lovász-softmax.
 
-They are added to the cross-entropy, and count every class alike that is there, however few its
-pixels. (``class_weights`` concern the cross-entropy beside them.)
+They are added to the cross-entropy, and weigh all classes that are present alike, however few their
+pixels. (``class_weights`` apply to the cross-entropy alone.)
 
 An image at a time is upsampled, and once more in the backward pass, so that the memory for
 ``[H, W, K]`` does not grow with the batch.

@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a batch, or a part of it, comes to.
+    """The gradients of a batch or of a part of it, and what came with them.
 
     Attributes:
       gradients: in the parameters' structure, of each group of terms; their sum is that of the
@@ -104,8 +104,8 @@ def of_part(
 
     Args:
       terms_of: the forward pass.
-      loss: the global loss, of everybody's sums.
-      sums_of_all: everybody's sums, given this part's.
+      loss: the global loss, of the sums over all parts and devices.
+      sums_of_all: the sums over all parts and devices, given this part's.
       groups: of which terms to take the gradient by itself, by name; the first one is that of all
         other terms.
       params: the parameters.
@@ -147,7 +147,7 @@ def of_batch(
 
     Args:
       recipe: model, loss, and how many parts there are.
-      loss: the global loss, of everybody's sums.
+      loss: the global loss, of the sums over all parts and devices.
       params: the parameters.
       batch_stats: the running statistics before.
       batch: this device's examples.

@@ -1,4 +1,4 @@
-"""What happens when a loss is not finite: the run stops there, or the update is left out."""
+"""Losses that are not finite: stop the run at that step, or leave the update out."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_finite(
     scalars: Mapping[str, Any],
     batch: Mapping[str, np.ndarray],
 ) -> None:
-    """Stop a run at the first step whose loss is not finite, and keep what it was of.
+    """Stop a run at the first step whose loss is not finite, and save that step's batch.
 
     A step of ``skip_nonfinite`` has dealt with it already, and passes.
 

@@ -18,7 +18,7 @@ class Recipe(NamedTuple):
     Attributes:
       model: see ``dropclass_jax.models``; its batch norms use the same ``axis_name``.
       optimizer: an optax optimizer.
-      loss: what stands in the place of the cross-entropy, as one of ``losses.LOSSES``.
+      loss: the cross-entropy, or what replaces it; see ``losses.LOSSES``.
       auxiliary: weight of the auxiliary classifier's loss, where the model has one.
       class_weights: ``[K]`` or None.
       ignore_label: the label of pixels that do not count.

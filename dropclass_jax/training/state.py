@@ -1,4 +1,4 @@
-"""What changes from step to step: one immutable tree of arrays."""
+"""The state of training, an immutable tree of arrays."""
 
 from __future__ import annotations
 
