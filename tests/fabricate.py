@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import scipy.io
+import tifffile
 from PIL import Image
 
 from dropclass_jax.data.info import VOC
@@ -30,7 +31,10 @@ def values(seed: int, number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray
 
 
 def encode(pixels: np.ndarray, suffix: str = ".png") -> bytes:
-    """A file of grey, RGB or RGBA pixels of 8 or 16 bits."""
+    """A file of grey, RGB or RGBA pixels of 8 or 16 bits, or a TIFF of floats."""
+    if pixels.dtype == np.float32:  # OpenCV's compression for them depends on its version
+        tifffile.imwrite(file := io.BytesIO(), pixels)
+        return file.getvalue()
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, order[pixels.shape[2]])

@@ -37,6 +37,7 @@ _LOSSLESS = (
     34925,
     50000,
 )  # none, LZW, Deflate (twice), PackBits, LZMA, Zstd
+_RARE = (34925, 50000)  # which not every build of Pillow has
 _FAX = (2, 3, 4)
 _JPEG = 7
 # Photometric tags.
@@ -140,24 +141,30 @@ def stored(where: str, encoded: bytes, *, is_mask: bool = False) -> Tiff:
       UserError: it is damaged, its samples are no unsigned integers of 1 to 16 bits, it is neither
         grey, palette nor RGB (with at most one further band), or its compression is not supported.
     """
+    hint = ""
     try:
         with tifffile.TiffFile(io.BytesIO(encoded)) as file:
             page = file.pages[0]
+            if page.compression in _RARE:
+                hint = f", or Pillow cannot read its {page.compression.name} compression"
             _check(where, page, is_mask)
             values, photometric = _values(encoded, file.byteorder, page)
             colors = _colors(page) if photometric == PALETTE else None
     except _DAMAGED:
-        raise _unreadable(where) from None
+        complaint = f"{where} is not a readable image{hint}: replace it or remove it"
+        raise UserError(complaint) from None
     extra = page.extrasamples[:1]
     return Tiff(values, page.bitspersample, photometric, bool(extra and extra[0] in _ALPHA), colors)
 
 
-def _unreadable(where: str) -> UserError:
-    return UserError(f"{where} is not a readable image: replace it or remove it")
-
-
 def _check(where: str, page: tifffile.TiffPage, is_mask: bool) -> None:
     """Refuse what ``_values`` cannot decode."""
+    bits, kinds = page.bitspersample, set(np.atleast_1d(page.sampleformat).tolist())
+    if not isinstance(bits, int) or bits > 16 or not kinds <= {1, 4}:  # without a sign, or untold
+        held = f"holds {page.dtype or 'mixed'} values: want 8 or 16 bits without a sign"
+        if is_mask:
+            held = f"has {bits} bits a pixel ({page.dtype}): want an 8-bit label, 0..255"
+        raise UserError(f"{where} {held}")
     compression, photometric = int(page.compression), int(page.photometric)
     if compression not in (*_LOSSLESS, *_FAX):
         name = tifffile.COMPRESSION(compression).name.replace("_", " ")
@@ -176,12 +183,6 @@ def _check(where: str, page: tifffile.TiffPage, is_mask: bool) -> None:
     elif photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE):
         name = {5: "CMYK", 6: "YCbCr"}.get(photometric, tifffile.PHOTOMETRIC(photometric).name)
         raise UserError(f"{where} holds {name} colours: want grey, RGB or RGBA")
-    bits, kinds = page.bitspersample, set(np.atleast_1d(page.sampleformat).tolist())
-    if not isinstance(bits, int) or bits > 16 or not kinds <= {1, 4}:  # without a sign, or untold
-        held = f"holds {page.dtype or 'mixed'} values: want 8 or 16 bits without a sign"
-        if is_mask:
-            held = f"has {bits} bits a pixel ({page.dtype}): want an 8-bit label, 0..255"
-        raise UserError(f"{where} {held}")
     samples, grey = page.samplesperpixel, photometric != RGB
     has_alpha = samples == 2 and page.extrasamples[:1] and page.extrasamples[0] in _ALPHA
     if not (samples in (3, 4) or (grey and (samples == 1 or has_alpha))) or (
