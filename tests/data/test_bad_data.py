@@ -423,5 +423,5 @@ def test_an_unknown_error_is_a_bug_not_a_fault(source, monkeypatch, tmp_path):
     monkeypatch.setattr(Folder, "read", lambda self, pair: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["check", f"--dir={source}"])
-    with pytest.raises(UserError, match="no data set"):
+    with pytest.raises(UserError, match="unknown data set"):
         data.load("x")
