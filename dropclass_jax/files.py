@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -63,6 +64,22 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, atomically; see ``finite`` for what it may hold."""
     write_text(path, json.dumps(finite(value), indent=1) + "\n")
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON file's object; None where there is no file, or what is there is no such thing."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def damaged_path(path: Path) -> Path:
+    """A free name beside a file, for what of it cannot be read: ``damaged_NAME``."""
+    names = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    candidates = (path.with_name(f"damaged_{path.stem}{name}{path.suffix}") for name in names)
+    return next(candidate for candidate in candidates if not candidate.exists())
 
 
 def finite(value: Any) -> Any:

@@ -94,7 +94,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     current = pmap.replicate(current)
     del variables, start_from  # a copy of all parameters each, by now
     step = int(current.step)
-    progress = Progress(workdir, step, config.total_steps, config.batch_size, start)
+    progress = Progress(
+        workdir, step, config.total_steps, config.batch_size, start, config.log_every
+    )
     if step:
         progress.say(f"continuing {workdir} at step {step}")
     elif report:
@@ -144,8 +146,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(f"stopped by {received.name} at step {step}; the same command continues")
         return 128 + received
     if jax.process_index() == 0:
-        content = results.write(workdir, facts.of(config), dataset, step, evaluations)
-        write_reports(workdir, content)
+        with rundir.writing(workdir):
+            content = results.write(workdir, facts.of(config), dataset, step, evaluations)
+            write_reports(workdir, content)
         table.print_tables(content)
         print(f"\nreport: {workdir}/report.html")
     processes.barrier("reported")
@@ -218,7 +221,9 @@ def _evaluate(
         for n, sample in enumerate(evaluation.samples):
             progress.picture(step, f"{split}/{n}", _side_by_side(sample, dataset))
         if split == config.eval.splits[0]:
-            checkpoint.note_evaluation(workdir, step, next(iter(scores.values()))["mean_iou"])
+            with rundir.writing(workdir):
+                mean_iou = next(iter(scores.values()))["mean_iou"]
+                checkpoint.note_evaluation(workdir, step, mean_iou)
         evaluations[split] = evaluation
     return evaluations
 

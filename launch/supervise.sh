@@ -8,7 +8,7 @@
 #
 # `stopped` says that `stop` ended it; `lost`, that the machine or what keeps it running went down.
 # A command whose keeper alone was killed is still `running`, and is not started twice. Exit codes 0
-# (done), 2 (a user's mistake), 130 and 143 (told to stop) end the matter; after any other the
+# (done), 2 (a user's mistake), 129, 130 and 143 (told to stop) end the matter; after any other the
 # command is started again after $SUPERVISE_DELAY seconds (10), up to N times (0). multi_gpu.sh and
 # tpu_vm.sh are made of this. For Linux.
 set -euo pipefail
@@ -78,7 +78,7 @@ supervise() {
     child=$!
     echo "$child $(started "$child")" >"$folder/child"
     await "$child"
-    case $code in 0 | 2 | 130 | 143) break ;; esac
+    case $code in 0 | 2 | 129 | 130 | 143) break ;; esac
     if [ -n "$asked" ] || [ "$crashes" -ge "$restarts" ]; then
       break
     fi

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from dropclass_jax.cli import compilation, home
+from dropclass_jax.cli import compilation, home, streams
 from dropclass_jax.data import allocator
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment.config import flatten, is_section, load_config
@@ -44,6 +44,7 @@ def run(main: Callable[[list[str]], int | None], *, positional: bool = False) ->
             print("stopped by SIGINT", file=sys.stderr)
             return 128 + signal.SIGINT
 
+    streams.be_lenient()
     app.run(guarded, flags_parser=parse_flags)
     raise AssertionError("app.run always exits")
 

@@ -29,7 +29,11 @@ def shorten(lines: Iterable[bytes], seconds: str) -> Iterator[bytes]:
       seconds: how long it waits for the others at the start.
     """
     lines = iter(lines)
+    told = False  # by the process itself, which the abort has overtaken on its way out
     for line in lines:
+        told = told or line.startswith(b"error: ")
+        if ABORT in line and told:
+            return
         if ABORT in line:
             rest = line + b"".join(lines)
             if any(sign in rest for sign in NOT_ALL_CAME):

@@ -20,10 +20,11 @@ def never() -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT, so that a run can save before it ends.
+    """Catch SIGTERM, SIGINT and SIGHUP, so that a run can save before it ends.
 
-    SIGTERM is what preemption, Slurm and a plain ``kill`` send, SIGINT is Ctrl-C; a second one of
-    those ends the process at once.
+    SIGTERM is what preemption, Slurm and a plain ``kill`` send, SIGINT is Ctrl-C, of which a second
+    one ends the process at once; SIGHUP comes when the terminal is gone, and is left alone where it
+    is ignored, as ``nohup`` does.
 
     Yields:
       A function to call after every step and batch, as often in every process: the signal that
@@ -49,7 +50,9 @@ def stop_requests() -> Iterator[StopRequest]:
         agreed = agreed or multihost_utils.reached_preemption_sync_point(calls)
         return (received[0] if received else signal.SIGTERM) if agreed else None
 
-    ours = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+    ours = [signal.SIGINT] if several else [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ours.append(signal.SIGHUP)
     previous = {number: signal.signal(number, note) for number in ours}
     try:
         yield stop

@@ -28,10 +28,10 @@ from flax import traverse_util
 from orbax.checkpoint import checkpoint_managers
 
 from dropclass_jax.errors import UserError, first_line
-from dropclass_jax.files import write_json
+from dropclass_jax.files import read_object, write_json
 from dropclass_jax.models import weight_files
 from dropclass_jax.parallel import processes
-from dropclass_jax.runs import checksums
+from dropclass_jax.runs import checksums, records
 from dropclass_jax.training.state import TrainState
 
 Say = Callable[[str], None]
@@ -78,18 +78,34 @@ class _KeepBest(checkpoint_managers.PreservationPolicy):
 
 
 def read_best(workdir: Path) -> Best | None:
-    """The best evaluation of a run, or None before the first."""
-    try:
-        return Best(**json.loads((workdir / "best.json").read_text()))
-    except (OSError, ValueError, TypeError):
+    """The best evaluation of a run, or None before the first.
+
+    Where ``best.json`` is lost or damaged, it is found again in the run's records.
+    """
+    found = read_object(workdir / "best.json") or {}
+    step, mean_iou = found.get("step"), found.get("mean_iou")
+    if isinstance(step, int) and isinstance(mean_iou, (int, float)):
+        return Best(step, mean_iou)
+    evaluations: dict[int, float] = {}
+    for record in records.read(workdir)[0]:
+        mean_iou = record.get("mean_iou")
+        if record["kind"] == "eval" and isinstance(mean_iou, (int, float)):
+            # The first of a step is of the first split and the network's own head.
+            evaluations.setdefault(record["step"], mean_iou)
+    if not evaluations:
         return None
+    step = max(evaluations, key=lambda step: (evaluations[step], -step))
+    return Best(step, evaluations[step])
 
 
 def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
     """Record an evaluation if it is the best so far; the first of equal ones stays."""
-    best = read_best(workdir)
-    if (best is None or mean_iou > best.mean_iou) and jax.process_index() == 0:
-        write_json(workdir / "best.json", Best(step, mean_iou)._asdict())
+    if jax.process_index() == 0:
+        best = read_best(workdir)
+        if best is None or mean_iou > best.mean_iou:
+            best = Best(step, mean_iou)
+        if read_object(workdir / "best.json") != best._asdict():
+            write_json(workdir / "best.json", best._asdict())
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState) -> None:

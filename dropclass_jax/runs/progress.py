@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from dropclass_jax.runs import records, starts
+from dropclass_jax.runs.board import Board
+from dropclass_jax.runs.rundir import writing
 
 _SHORT = {
     "loss": "loss",
@@ -63,10 +64,20 @@ class Progress:
       total_steps: its length.
       batch_size: examples a step, over all devices.
       start: when the process started, by ``time.monotonic``.
+      log_every: how many steps apart the records of training are.
+
+    Raises:
+      UserError: the folder cannot be written; every method that records may raise it.
     """
 
     def __init__(
-        self, workdir: Path, step: int, total_steps: int, batch_size: int, start: float
+        self,
+        workdir: Path,
+        step: int,
+        total_steps: int,
+        batch_size: int,
+        start: float,
+        log_every: int = 0,
     ) -> None:
         self._workdir = workdir
         self._total = total_steps
@@ -75,10 +86,11 @@ class Progress:
         self._live = sys.stdout.isatty()
         self._start = start
         if self._enabled:
-            records.forget_after(workdir, step)
-            starts.begin(workdir, step)
-            # TensorBoard hides events past this step, which a killed start has left.
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+            with writing(workdir):
+                records.forget_after(workdir, step, log_every, self.say)
+                self._starts = starts.begin(workdir, step)
+                # TensorBoard hides events past this step, which a killed start has left.
+                self._board = Board(workdir / "tensorboard", first_step=step + 1)
         self._trained_since = step, 0.0  # the step of the last record, and seconds of training
         self._running_since: float | None = None
 
@@ -109,35 +121,40 @@ class Progress:
             **scalars,
             "images_per_second": speed,
         }
-        records.append(self._workdir, [record])
-        for name, value in {**scalars, "images_per_second": speed}.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+        curves = {f"train/{name}": x for name, x in {**scalars, "images_per_second": speed}.items()}
+        with writing(self._workdir):
+            records.append(self._workdir, [record])
+            self._board.scalars(step, curves)
+            starts.update(self._workdir, self._starts, time.monotonic() - self._start)
         eta = (self._total - step) * self._batch_size / speed
-        starts.update(self._workdir, time.monotonic() - self._start)
         self._line(progress_line(step, self._total, eta, speed, scalars))
 
     def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
         """Record the scores of every output on one split."""
         if not self._enabled:
             return
-        record = {"kind": "eval", "step": step, "split": split}
-        records.append(
-            self._workdir,
-            (
-                {**record, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
-                for head, scores in heads.items()
-            ),
-        )
-        starts.update(self._workdir, time.monotonic() - self._start)
+        about = {"kind": "eval", "step": step, "split": split}
+        lines = [
+            {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
+            for head, scores in heads.items()
+        ]
+        curves = {
+            f"{split}/{head}/{name}": scores[name]
+            for head, scores in heads.items()
+            for name in ("mean_iou", "pixel_accuracy")
+        }
+        with writing(self._workdir):
+            records.append(self._workdir, lines)
+            self._board.scalars(step, curves)
+            starts.update(self._workdir, self._starts, time.monotonic() - self._start)
         for head, scores in heads.items():
-            for name in ("mean_iou", "pixel_accuracy"):
-                self._board.add_scalar(f"{split}/{head}/{name}", scores[name], step)
             self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """Show a picture, uint8 ``[H, W, 3]``, on TensorBoard."""
         if self._enabled:
-            self._board.add_image(name, image, step, dataformats="HWC")
+            with writing(self._workdir):
+                self._board.image(step, name, image)
 
     def say(self, text: str) -> None:
         """Print a message above the live line."""
@@ -147,7 +164,8 @@ class Progress:
     def close(self) -> None:
         """Flush and close."""
         if self._enabled:
-            self._board.close()
+            with writing(self._workdir):
+                self._board.close()
             if self._live:
                 print(flush=True)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import facts
 from dropclass_jax.experiment.config import flatten, from_values, is_section
 from dropclass_jax.experiment.facts import Facts
-from dropclass_jax.files import write_json, write_text
-from dropclass_jax.runs import lock
+from dropclass_jax.files import damaged_path, finite, read_object, write_text
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
 _FREE = (
@@ -23,11 +24,22 @@ _FREE = (
 )
 
 
+# What is set aside where it cannot be read: the run goes on without it.
+_KEPT = ("run.json", "data.json", "best.json")
+
+# All that a run leaves in its folder. A folder of nothing else may be taken.
+_OURS = re.compile(
+    r"lock|checkpoints|tensorboard|(config|data|run|best)\.json|metrics\.(jsonl?|csv)|report\.html"
+    r"|(images|samples)\.npz|(damaged|nonfinite)_.*|\..*\.tmp|[a-z]+\.tmp"
+)
+
+
 def claim(
     workdir: Path,
     config: Mapping[str, Any],
     fingerprint: str,
     info: DatasetInfo | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Claim a folder for a run, or make sure that it already holds this run.
 
@@ -36,33 +48,74 @@ def claim(
       config: the run's config as nested plain values, written to ``config.json``.
       fingerprint: of the prepared data set, written to ``data.json``.
       info: the facts of the data set, written there too: a run can then predict without its data.
+      say: told of what cannot be read there and is moved out of the way.
 
     Raises:
       UserError: the folder holds a run of another config or other data (the differences are
         listed), something that is no run at all, or cannot be written.
     """
-    try:
+    with writing(workdir):
         check_free(workdir, config, fingerprint)
         if info is not None:
             check_classes(workdir, info.classes)
             check_normalization(workdir, info)
+        for name in _KEPT:
+            path = workdir / name
+            if path.is_file() and read_object(path) is None:
+                damaged = damaged_path(path)
+                path.replace(damaged)
+                say(f"{path} cannot be read: moved to {damaged.name}")
+        if not exists(workdir) and _has_checkpoints(workdir):
+            say(f"{workdir} has checkpoints but no config.json: taken to be of this config")
         known = {} if info is None else dataclasses.asdict(info)
-        write_json(workdir / "data.json", {"fingerprint": fingerprint, **known})
-        write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+        data = json.dumps(finite({"fingerprint": fingerprint, **known}), indent=1) + "\n"
+        _write_changed(workdir / "data.json", data)
+        _write_changed(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+@contextmanager
+def writing(workdir: Path) -> Iterator[None]:
+    """A block that writes into a run's folder: where it cannot, that is a ``UserError``."""
+    try:
+        yield
     except OSError as error:
-        raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(
+            f"workdir {workdir} cannot be written: {error.strerror or error}{where}; checkpoints "
+            "that are there stay good. Make room or make it writable; the same command continues"
+        ) from error
+
+
+def _write_changed(path: Path, text: str) -> None:
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, ValueError):
+        pass
+    write_text(path, text)
 
 
 def check_free(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> None:
     """The checks of ``claim``: the folder exists and does not hold anything else."""
-    try:
+    with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        if exists(workdir):
-            _check_same(workdir, config, fingerprint)
-        elif any(path.name != lock.NAME for path in workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and holds no run; choose another --workdir")
-    except OSError as error:
-        raise UserError(f"workdir {workdir} cannot be written: {error.strerror}") from error
+        others = [path.name for path in workdir.iterdir() if not _OURS.fullmatch(path.name)]
+        readable = read_object(workdir / "config.json") is not None
+        if readable or (exists(workdir) and _has_checkpoints(workdir)):
+            _check_same(workdir, config)
+        elif others:
+            raise UserError(
+                f"{workdir} is not empty and holds no run ({min(others)}); choose another --workdir"
+            )
+        if _read_data(workdir).get("fingerprint", fingerprint) != fingerprint:
+            raise UserError(
+                f"{workdir} holds a run on other data: the source or its options have changed. "
+                "Choose another --workdir, or restore the data"
+            )
+
+
+def _has_checkpoints(workdir: Path) -> bool:
+    return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
 
 def exists(workdir: Path) -> bool:
@@ -82,17 +135,12 @@ def differences(workdir: Path, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _check_same(workdir: Path, config: Mapping[str, Any], fingerprint: str) -> None:
+def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
     changed = differences(workdir, config)
     if changed:
         raise UserError(
             f"{workdir} holds a run of another config: {'; '.join(changed)}. "
             "Choose another --workdir, or give the old values"
-        )
-    if _read_data(workdir).get("fingerprint", fingerprint) != fingerprint:
-        raise UserError(
-            f"{workdir} holds a run on other data: the source or its options have changed. "
-            "Choose another --workdir, or restore the data"
         )
 
 
@@ -100,12 +148,21 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """The config of a run as nested plain values; see ``config.from_values``.
 
     Raises:
-      UserError: the folder holds no run.
+      UserError: the folder holds no run, or ``config.json`` is damaged.
     """
+    path = Path(workdir) / "config.json"
+    mend = "train on with the run's own command, which writes it anew"
+    if not path.exists():
+        mend = f", but checkpoints: {mend}" if _has_checkpoints(Path(workdir)) else ""
+        raise UserError(f"{workdir} holds no run: config.json is missing{mend}")
+    values = read_object(path)
     try:
-        return json.loads(config_text(workdir))
-    except (OSError, ValueError):
-        raise UserError(f"{workdir} holds no run: config.json is missing or damaged") from None
+        from_values(values or {})
+    except (AttributeError, TypeError, ValueError):  # a value in place of a section
+        values = None
+    if not values:
+        raise UserError(f"{path} is damaged: delete it and {mend}")
+    return values
 
 
 def config_text(workdir: Path) -> str:
@@ -114,7 +171,7 @@ def config_text(workdir: Path) -> str:
     Raises:
       OSError: it cannot be read.
     """
-    return (Path(workdir) / "config.json").read_text(encoding="utf-8")
+    return (Path(workdir) / "config.json").read_text(encoding="utf-8", errors="replace")
 
 
 def read_facts(workdir: Path) -> Facts:
@@ -179,7 +236,4 @@ def read_info(workdir: Path) -> DatasetInfo | None:
 
 def _read_data(workdir: Path) -> dict[str, Any]:
     """The content of ``data.json``; empty where it cannot be read."""
-    try:
-        return json.loads((workdir / "data.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return read_object(Path(workdir) / "data.json") or {}

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from dropclass_jax.files import write_json
+from dropclass_jax.files import read_object, write_json
 from dropclass_jax.runs import records
 from dropclass_jax.runs.provenance import command, device_name, revision, versions
 
-_FILE = "run.json"
+NAME = "run.json"
 
 
-def begin(workdir: Path, step: int) -> None:
-    """Record that a run was started, or continued, at a step."""
+def begin(workdir: Path, step: int) -> list[dict[str, Any]]:
+    """Record that a run was started, or continued, at a step.
+
+    Returns:
+      The starts of the run, this one last.
+
+    Raises:
+      OSError: the record cannot be written.
+    """
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "step": step,
@@ -27,24 +34,33 @@ def begin(workdir: Path, step: int) -> None:
         "versions": versions(),
         "seconds": 0.0,
     }
-    if git_revision := revision():
-        record["revision"] = git_revision
-    write_json(workdir / _FILE, {"starts": [*starts(workdir), record]})
+    if found := revision():
+        record["revision"] = found
+    begun = [*starts(workdir), record]
+    write_json(workdir / NAME, {"starts": begun})
+    return begun
 
 
-def update(workdir: Path, seconds: float) -> None:
-    """Record how long the current start has lasted; called again and again, as a kill may come."""
-    records = starts(workdir)
-    records[-1]["seconds"] = seconds
-    write_json(workdir / _FILE, {"starts": records})
+def update(workdir: Path, begun: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    """Record how long the current start has lasted; called again and again, as a kill may come.
+
+    Args:
+      workdir: the run's folder.
+      begun: what ``begin`` returned; the file may be lost or damaged meanwhile.
+      seconds: since the process started.
+
+    Raises:
+      OSError: the record cannot be written.
+    """
+    write_json(workdir / NAME, {"starts": [*begun[:-1], {**begun[-1], "seconds": seconds}]})
 
 
 def starts(workdir: Path) -> list[dict[str, Any]]:
-    """The starts of a run, in order; none where nothing is recorded."""
-    try:
-        return json.loads((workdir / _FILE).read_text())["starts"]
-    except (OSError, ValueError, KeyError):
+    """The starts of a run, in order; none where nothing is recorded that can be read."""
+    found = (read_object(workdir / NAME) or {}).get("starts")
+    if not isinstance(found, list):
         return []
+    return [s for s in found if isinstance(s, dict) and isinstance(s.get("seconds"), (int, float))]
 
 
 def goodput(workdir: Path, batch_size: int) -> dict[str, float]:
@@ -64,8 +80,9 @@ def goodput(workdir: Path, batch_size: int) -> dict[str, float]:
     total = sum(start["seconds"] for start in starts(workdir))
     productive, last = 0.0, 0
     for record in records.read(workdir)[0]:
-        if record["kind"] == "train":
-            productive += (record["step"] - last) * batch_size / record["images_per_second"]
+        speed = record.get("images_per_second")
+        if record["kind"] == "train" and isinstance(speed, (int, float)) and speed > 0:
+            productive += (record["step"] - last) * batch_size / speed
             last = record["step"]
     ratio = productive / total if total else 0.0
     return {"seconds": total, "productive_seconds": productive, "goodput": ratio}

@@ -34,7 +34,6 @@ def test_processes_that_do_not_all_come_are_told_in_one_line():
 def test_a_lost_coordinator_is_told_in_one_line():
     """As jax 0.10 says it, the addresses left out."""
     printed = [
-        b"step 3\n",
         b"E1126 23:32 coordination_service_agent.cc:289] Polled an error from coordination service"
         b" (this can be an error from this or another task).\n",
         b"F1126 23:32 client.h:80] Terminating process because the JAX distributed service detected"
@@ -45,10 +44,13 @@ def test_a_lost_coordinator_is_told_in_one_line():
         b"*** Check failure stack trace: ***\n",
         b"    @     0x7fe7a1840634  absl::lts_20260107::log_internal::LogMessage::SendToLog()\n",
     ]
-    kept, told = last_words.shorten(printed, "300")
+    kept, told = last_words.shorten([b"step 3\n", *printed], "300")
     assert kept == b"step 3\n"
     assert told.startswith(b"error: the first process of this run is gone")
     assert told.count(b"\n") == 1
+    # Where the process has found out by itself, and the abort comes while it ends.
+    own = b"error: another process of this run is gone\n"
+    assert list(last_words.shorten([own, *printed], "300")) == [own]
 
 
 def test_everything_else_is_printed_as_it_comes():
