@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -57,8 +58,17 @@ def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write rows, the header first, as CSV, atomically; None is an empty cell."""
     with atomic(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([_plain(cell) for cell in row] for row in rows)
         text.detach()
+
+
+def _plain(cell: Any) -> Any:
+    """A cell that a spreadsheet takes for no formula, and a terminal for no command."""
+    if not isinstance(cell, str):
+        return cell
+    cell = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", cell)
+    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) else cell
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """HTML of self-contained report pages, for light and dark themes, wide and narrow screens.
 
 Functions take plain values and return HTML; whatever comes from a data set or a config is escaped
-here, by `text`.
+here, by `text`. The pages forbid scripts and anything from elsewhere, whatever else is in them.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ _PAGE = Template(
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>$style</style>

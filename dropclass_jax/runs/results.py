@@ -18,8 +18,8 @@ from dropclass_jax.evaluation import boundary, inference, metrics, summary
 from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.loop import Evaluation
 from dropclass_jax.experiment.facts import Facts
-from dropclass_jax.files import atomic, finite, write_json
-from dropclass_jax.runs import provenance, records, rundir, starts
+from dropclass_jax.files import atomic, finite, read_object, write_json
+from dropclass_jax.runs import metrics_check, provenance, records, rundir, starts
 
 
 def entries(
@@ -224,6 +224,8 @@ def read_metrics(workdir: Path) -> dict[str, Any]:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): evaluate the run again") from None
+    if wrong := metrics_check.fault(metrics):
+        raise UserError(f"{path} is not what a run writes: {wrong}; evaluate the run again")
     for key in ("dataset", "model", "dropclass", "step", "classes", "results"):
         if metrics.get(key) in (None, []):
             raise UserError(f"{path} has no {key!r}: evaluate the run again")
@@ -232,10 +234,8 @@ def read_metrics(workdir: Path) -> dict[str, Any]:
 
 def try_metrics(workdir: Path) -> dict[str, Any]:
     """The content of a run's ``metrics.json``; empty where it cannot be read."""
-    try:
-        return json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    metrics = read_object(workdir / "metrics.json") or {}
+    return {} if metrics_check.fault(metrics) else metrics
 
 
 def read_samples(workdir: Path) -> dict[str, list[dict[str, Any]]]:
