@@ -67,7 +67,7 @@ def _plain(cell: Any) -> Any:
     """A cell that a spreadsheet takes for no formula, and a terminal for no command."""
     if not isinstance(cell, str):
         return cell
-    cell = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", " ", cell)
+    cell = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", " ", cell)
     return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) else cell
 
 
