@@ -19,7 +19,7 @@ def fault(metrics: Any) -> str | None:
     """
     if not isinstance(metrics, dict):
         return "it is no JSON object"
-    classes = metrics.get("classes")
+    classes = metrics.get("classes", [])
     entries = [metrics.get("results", []), metrics.get("view_results", [])]
     if not (_is_list(classes) and all(map(_is_list, entries))):
         return "its classes or results are no lists"
@@ -92,7 +92,7 @@ def _entry(classes: int) -> dict[str, Callable[[Any], bool]]:
     return {
         "split": _is_plain,
         "head": lambda value: value in OUTPUTS,
-        "inference": _is_plain,
+        "inference": _is_text,
         "images": _is_count,
         "mean_iou": _is_number,
         "pixel_accuracy": _is_number,
