@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from dropclass_jax.models.batch_norm import BatchNorm
-from dropclass_jax.ops import axis, convolution
+from dropclass_jax.ops import axis, convolution, depthwise
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -33,12 +34,14 @@ def normal(stddev: float) -> nn.initializers.Initializer:
     return init
 
 
-def _formulation(kernel_size: int, stride: int, dilation: int, groups: int) -> Any:
+def _formulation(features: int, kernel_size: int, stride: int, dilation: int, groups: int) -> Any:
     """What ``nn.Conv`` calls in the place of ``lax.conv_general_dilated``; None for that."""
     if (kernel_size, stride, groups) == (1, 1, 1):
         return _pointwise
     if (kernel_size, dilation, groups) == (3, 1, 1) and stride in (1, 2):
         return _conv3x3
+    if groups == features > 1:
+        return _depthwise
     return None
 
 
@@ -52,6 +55,20 @@ def _conv3x3(
     x: jax.Array, kernel: jax.Array, strides: Any, *_: Any, precision: Any = None, **__: Any
 ) -> jax.Array:
     return convolution.conv3x3(x, kernel, strides[0], precision)
+
+
+def _depthwise(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Any,
+    *args: Any,
+    precision: Any = None,
+    **settings: Any,
+) -> jax.Array:
+    if kernel.shape[2] != 1:  # groups of several channels
+        return lax.conv_general_dilated(x, kernel, strides, *args, **settings)
+    dilation, _ = settings["rhs_dilation"]
+    return depthwise.depthwise(x, kernel, strides[0], dilation, settings.get("precision"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +125,7 @@ class Layers:
             use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=kernel_init or self.kernel_init,
-            conv_general_dilated=_formulation(kernel_size, stride, dilation, groups),
+            conv_general_dilated=_formulation(features, kernel_size, stride, dilation, groups),
             name=name,
         )
 

@@ -44,6 +44,16 @@ class TestConv:
         padded = np.pad(np.asarray(self.x[0, :, :, 0]), dilation)
         np.testing.assert_array_equal(y, padded[:6, 2 * dilation :][:, :5])
 
+    def test_groups_of_several_channels(self):
+        x = jax.random.normal(jax.random.key(1), (1, 4, 4, 6))
+        conv = Layers().conv(2, 3, groups=2)
+        y, variables = conv.init_with_output(jax.random.key(0), x)
+        kernel = variables["params"]["kernel"]  # [3, 3, 3, 2]
+        for group in range(2):
+            part, own = x[..., 3 * group : 3 * group + 3], kernel[..., group : group + 1]
+            alone = Layers().conv(1, 3).apply({"params": {"kernel": own}}, part)
+            np.testing.assert_allclose(y[..., group : group + 1], alone, rtol=1e-5, atol=1e-5)
+
     def test_groups_and_bias(self):
         conv = Layers().conv(4, 3, groups=4, use_bias=True)
         params = conv.init(jax.random.key(0), jnp.zeros((1, 8, 8, 4)))["params"]
