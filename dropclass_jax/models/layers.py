@@ -34,41 +34,33 @@ def normal(stddev: float) -> nn.initializers.Initializer:
     return init
 
 
-def _formulation(features: int, kernel_size: int, stride: int, dilation: int, groups: int) -> Any:
-    """What ``nn.Conv`` calls in the place of ``lax.conv_general_dilated``; None for that."""
-    if (kernel_size, stride, groups) == (1, 1, 1):
-        return _pointwise
-    if (kernel_size, dilation, groups) == (3, 1, 1) and stride in (1, 2):
-        return _conv3x3
-    if groups == features > 1:
-        return _depthwise
-    return None
-
-
-def _pointwise(
-    x: jax.Array, kernel: jax.Array, *_: Any, precision: Any = None, **__: Any
-) -> jax.Array:
-    return convolution.pointwise(x, kernel, precision=precision)
-
-
-def _conv3x3(
-    x: jax.Array, kernel: jax.Array, strides: Any, *_: Any, precision: Any = None, **__: Any
-) -> jax.Array:
-    return convolution.conv3x3(x, kernel, strides[0], precision)
-
-
-def _depthwise(
+def _convolve(
     x: jax.Array,
     kernel: jax.Array,
     strides: Any,
-    *args: Any,
+    padding: Any,
+    *,
+    rhs_dilation: Any,
     precision: Any = None,
     **settings: Any,
 ) -> jax.Array:
-    if kernel.shape[2] != 1:  # groups of several channels
-        return lax.conv_general_dilated(x, kernel, strides, *args, **settings)
-    dilation, _ = settings["rhs_dilation"]
-    return depthwise.depthwise(x, kernel, strides[0], dilation, settings.get("precision"))
+    """``lax.conv_general_dilated`` of a square kernel, in a form of our own where there is one."""
+    size, _, inputs, outputs = kernel.shape
+    stride, dilation = strides[0], rhs_dilation[0]
+    groups = settings["feature_group_count"]
+    around = (dilation * (size // 2),) * 2
+    if stride == 1 and padding == "SAME":
+        padding = (around, around)
+    if all(tuple(side) == around for side in padding):
+        if (size, stride, groups) == (1, 1, 1):
+            return convolution.pointwise(x, kernel, precision=precision)
+        if (size, dilation, groups) == (3, 1, 1) and stride in (1, 2):
+            return convolution.conv3x3(x, kernel, stride, precision)
+        if inputs == 1 and groups == outputs > 1:
+            return depthwise.depthwise(x, kernel, stride, dilation, precision)
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, rhs_dilation=rhs_dilation, precision=precision, **settings
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +117,7 @@ class Layers:
             use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=kernel_init or self.kernel_init,
-            conv_general_dilated=_formulation(features, kernel_size, stride, dilation, groups),
+            conv_general_dilated=_convolve,
             name=name,
         )
 
