@@ -63,6 +63,21 @@ def scores(counts: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([np.stack(means, -1), iou], -1)
 
 
+def predicted(counts: np.ndarray, groups: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Pixels that were predicted as what each score is of, by all runs on all images.
+
+    Args:
+      counts: ``[S, N, K, 3]``, see ``scores``.
+      groups: see ``scores``.
+
+    Returns:
+      int64 ``[1 + len(groups) + K]``.
+    """
+    pixels = counts[..., 2].sum(axis=(0, 1))  # [K]
+    means = [pixels.sum(), *(pixels[mask].sum() for mask in groups.values())]
+    return np.concatenate([means, pixels]).astype(np.int64)
+
+
 def _mean_of_present(values: np.ndarray, axis: int = -1) -> np.ndarray:
     present = ~np.isnan(values)
     count = present.sum(axis)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dropclass_jax.comparison import bootstrap
+from dropclass_jax.comparison import bootstrap, differences
 from dropclass_jax.comparison.bootstrap import Comparison
+from dropclass_jax.comparison.differences import Difference
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.inference import OUTPUTS
@@ -121,6 +122,9 @@ def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:
         resamples,
         classes,
         {group: int(mask.sum()) for group, mask in masks.items()},
+        tuple(bootstrap.predicted(side.counts, masks) for side in (a, b)),
+        tuple([content.get("command", "-") for content in side.metrics] for side in (a, b)),
+        differences.between(a.workdirs, b.workdirs, a.metrics, b.metrics, (a.head, b.head)),
         comparison,
     )
 
@@ -138,6 +142,9 @@ class Outcome(NamedTuple):
       resamples: draws of the images.
       classes: of `metrics.json`.
       groups: how many classes each group has, in the order of the scores.
+      predicted: ``[M]``, pixels that all runs of a side predict, score by score.
+      commands: that trained the runs.
+      differences: what is not the same on both sides, but the folders.
       found: from `bootstrap.compare`: the mean, the groups, the classes.
     """
 
@@ -150,4 +157,7 @@ class Outcome(NamedTuple):
     resamples: int
     classes: Classes
     groups: dict[str, int]
+    predicted: tuple[np.ndarray, np.ndarray]
+    commands: tuple[list[str], list[str]]
+    differences: list[Difference]
     found: Comparison

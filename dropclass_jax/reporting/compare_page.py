@@ -54,9 +54,18 @@ def write(folder: Path, outcome: Outcome) -> str:
         "images": outcome.images,
         "resamples": outcome.resamples,
         **{
-            side: {"name": name, "workdirs": workdirs, "head": head, "steps": steps}
-            for side, name, workdirs, head, steps in zip("ab", *outcome[:4], strict=True)
+            side: {
+                "name": name,
+                "workdirs": workdirs,
+                "commands": commands,
+                "head": head,
+                "steps": steps,
+            }
+            for side, name, workdirs, head, steps, commands in zip(
+                "ab", *outcome[:4], outcome.commands, strict=True
+            )
         },
+        "differences": [difference._asdict() for difference in outcome.differences],
         "findings": compare_summary.findings(outcome),
     }
     write_json(folder / "compare.json", {**setting, "rows": records})
@@ -112,6 +121,7 @@ def figure(outcome: Outcome) -> Figure:
             ("o", BLUE, "white", "(higher): asked for alone"),
             ("s", ORANGE, "white", "(lower): asked for alone"),
             ("D", GRID, "white", "within noise"),
+            ("x", GRID, "white", "0 in both"),
         )
         if any(_look(row) == (color, marker, face == color) for row in rows)
     ]
@@ -122,6 +132,8 @@ def figure(outcome: Outcome) -> Figure:
 
 def _look(row: Row) -> tuple[str, str, bool]:
     """Colour, marker, and whether it is filled: no two verdicts differ by colour alone."""
+    if row.verdict.startswith("never"):
+        return GRID, "x", False
     if row.verdict == compare_summary.NOISE:
         return GRID, "D", False
     higher = row.difference.value > 0
@@ -130,13 +142,13 @@ def _look(row: Row) -> tuple[str, str, bool]:
 
 def _page(outcome: Outcome, rows: Sequence[Row], chart: Figure) -> str:
     a, b = outcome.names
-    lines = [
-        ("" if row.kind == "class" else "mean", [page.text(x) for x in compare_summary.cells(row)])
-        for row in rows
-    ]
+    lines = [("" if row.kind == "class" else "mean", _cells(row)) for row in rows]
     runs = {
-        side: "<br>".join(f"<code>{page.text(path)}</code>" for path in workdirs)
-        for side, workdirs in zip("AB", outcome.workdirs, strict=True)
+        side: "<br>".join(
+            f"<code>{page.text(path)}</code>, by <code>{page.text(command)}</code>"
+            for path, command in zip(workdirs, commands, strict=True)
+        )
+        for side, workdirs, commands in zip("AB", outcome.workdirs, outcome.commands, strict=True)
     }
     findings = compare_summary.findings(outcome)
     title = f"{b} against {a} on {outcome.split}"
@@ -148,7 +160,27 @@ def _page(outcome: Outcome, rows: Sequence[Row], chart: Figure) -> str:
         page.beside(page.vector(chart, "compare", "Difference of the IoU per class"), TERMS),
         "<h2>In numbers</h2>",
         page.table(compare_summary.HEADER, lines),
+        "<h2>What differs between the sides</h2>",
+        _differences(outcome),
         "<h2>The runs</h2>",
         page.definitions(runs, "facts"),
     ]
     return page.page(title, body)
+
+
+def _cells(row: Row) -> list[str]:
+    cells = [page.text(cell) for cell in compare_summary.cells(row)]
+    if row.kind == "class":
+        cells[2:4] = page.score(row.a), page.score(row.b)
+    return cells
+
+
+def _differences(outcome: Outcome) -> str:
+    if not outcome.differences:
+        return "<p>Nothing but the folders.</p>"
+    lines = [("", [page.text(cell) for cell in line]) for line in outcome.differences]
+    return page.table(
+        ["", *(f"{side}: {name}" for side, name in zip("AB", outcome.names, strict=True))],
+        lines,
+        "words",
+    )

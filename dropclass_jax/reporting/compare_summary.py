@@ -20,6 +20,9 @@ from dropclass_jax.reporting.text_table import aligned
 from dropclass_jax.reporting.wording import against, count
 
 NOISE = "within noise"
+# Both score 0, which leaves no difference to speak of.
+UNSEEN = "never predicted by either"
+WRONG = "never right in either"
 LEVEL = 1 - intervals.CONFIDENCE
 
 
@@ -35,7 +38,8 @@ class Row(NamedTuple):
       difference: `b - a` with its interval; NaN where a side has no score.
       p: two-sided; of a class as it counts among all classes (Benjamini and Hochberg).
       verdict: `within noise`, `higher` or `lower` (B, than A); in parentheses for a class whose
-        interval leaves out 0, but would by chance among so many classes; `absent`.
+        interval leaves out 0, but would by chance among so many classes; `never predicted by
+        either` or `never right in either` where both score 0; `absent`.
     """
 
     kind: str
@@ -57,7 +61,11 @@ def rows(outcome: Outcome) -> list[Row]:
     def row(m: int, kind: str, name: str, share: float | None = None) -> Row:
         a, b = float(comparison.a[m]), float(comparison.b[m])
         difference = Estimate(b - a, float(comparison.low[m]), float(comparison.high[m]))
-        return Row(kind, name, share, a, b, difference, float(p[m]), _verdict(difference, p[m]))
+        if a == b == 0:
+            verdict = WRONG if any(side[m] for side in outcome.predicted) else UNSEEN
+        else:
+            verdict = _verdict(difference, p[m])
+        return Row(kind, name, share, a, b, difference, float(p[m]), verdict)
 
     return [
         row(0, "mean", "mean IoU"),
@@ -92,6 +100,15 @@ def sides(outcome: Outcome) -> list[str]:
     ]
 
 
+def differing(outcome: Outcome) -> list[str]:
+    """What is not the same on both sides, a line each: `config.optimizer.lr: 0.01 -> 0.02`."""
+    return [f"{name}: {a} -> {b}" for name, a, b in outcome.differences]
+
+
+def _same_networks(outcome: Outcome) -> bool:
+    return outcome.workdirs[0] == outcome.workdirs[1]
+
+
 def findings(outcome: Outcome) -> list[str]:
     """The outcome in sentences: the mean, the classes that differ, what that rests on."""
     mean, *others = rows(outcome)
@@ -109,6 +126,10 @@ def findings(outcome: Outcome) -> list[str]:
             f"The intervals of {_list(unsure)} leave out 0 too, but not by enough among "
             f"{len(classes)} classes, of which {LEVEL * len(classes):.1f} do by chance."
         )
+    for verdict in (UNSEEN, WRONG):
+        if names := [row.name for row in classes if row.verdict == verdict]:
+            verb = "is" if len(names) == 1 else "are"
+            sentences.append(f"{_list(names)} {verb} {verdict}.")
     quiet = sum(row.verdict == NOISE for row in classes)
     sentences.append(f"{quiet} of {len(classes)} classes are within noise.")
     return [*sentences, *_basis(outcome)]
@@ -118,6 +139,12 @@ def _basis(outcome: Outcome) -> list[str]:
     counts = [len(workdirs) for workdirs in outcome.workdirs]
     comparison = outcome.found
     images = f"{percent(comparison.of_images[0], 2)} points by the {outcome.images} images"
+    if max(counts) == 1 and _same_networks(outcome):
+        return [
+            "This compares two heads of one network: the intervals are for other images alone "
+            f"({images}), and the heads of a network of another seed may differ by more. To "
+            "compare heads, give three or more runs, the same on both sides."
+        ]
     if max(counts) == 1:
         return [
             "This compares two networks, not two methods: the intervals are for other images alone "
@@ -144,6 +171,12 @@ def _list(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
+def _differing_text(outcome: Outcome) -> list[str]:
+    if not outcome.differences:
+        return ["Between the sides nothing differs but the folders."]
+    return ["What differs, A -> B:", *(f"  {line}" for line in differing(outcome))]
+
+
 def text(outcome: Outcome) -> str:
     """The whole of it for a terminal."""
     means = [row for row in rows(outcome) if row.kind != "class"]
@@ -151,6 +184,8 @@ def text(outcome: Outcome) -> str:
     return "\n".join(
         [
             *sides(outcome),
+            "",
+            *_differing_text(outcome),
             "",
             f"IoU on {outcome.split} in %, classes by their share of the training pixels",
             *aligned(HEADER, [cells(row) for row in classes], [cells(row) for row in means]),

@@ -40,8 +40,8 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
             page.swatch(facts["color"]) + page.text(facts["name"]),
             percent(facts["train_pixel_share"], 2),
             percent(shares[k], 2),
-            *(wording.number(other["iou"][k]) for other in entries),
-            *(wording.number(entry[score][k]) for score in others),
+            *(page.score(other["iou"][k]) for other in entries),
+            *(page.score(entry[score][k]) for score in others),
         ]
         rows.append(("", cells))
     means = [wording.number(other["mean_iou"]) for other in entries]

@@ -16,13 +16,16 @@ from string import Template
 import matplotlib
 from matplotlib.figure import Figure
 
+from dropclass_jax.reporting.formats import percent
 from dropclass_jax.reporting.plot_style import BLUE, INK
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --page: #ffffff;
-  --card: #f4f6f8; --line: #d5dae0; --accent: #0072b2; --warn: #b34700; }
+  --card: #f4f6f8; --line: #d5dae0; --accent: #0072b2; --warn: #b34700;
+  --shade: #1b1f2466; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --soft: #a3acb6; --page: #14171b;
-  --card: #1e2329; --line: #38404a; --accent: #56b4e9; --warn: #ff9a57; } }
+  --card: #1e2329; --line: #38404a; --accent: #56b4e9; --warn: #ff9a57;
+  --shade: #000000cc; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 70rem; background: var(--page);
   color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -47,14 +50,22 @@ figure { margin: 0 0 1.5rem; overflow-x: auto; }
 figure svg, figure img { display: block; width: 100%; height: auto; min-width: 34rem; }
 .beside figure svg { min-width: 22rem; }
 figure.wide { max-width: 54rem; } figure img { background: #fff; border-radius: .4rem; }
-.scroll { overflow-x: auto; margin: 1rem 0; }
+/* A shadow lies on each side on which a table goes on; covers of the page's colour, which move with
+   the content, hide it where the table ends. */
+.scroll { overflow-x: auto; margin: 1rem 0; background:
+  linear-gradient(to right, var(--page) 60%, transparent) left / 2.2rem 100% no-repeat local,
+  linear-gradient(to left, var(--page) 60%, transparent) right / 2.2rem 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / .9rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / .9rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .8rem .28rem 0; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom; }
 tbody td { border-bottom: 1px solid var(--line); }
 tr.group td { font-weight: 600; padding-top: .9rem; } tr.mean td { font-weight: 650; }
-td.zero { color: var(--warn); font-weight: 650; }
+.zero { color: var(--warn); font-weight: 650; }
+table.words th, table.words td { text-align: left; white-space: normal; vertical-align: top;
+  overflow-wrap: anywhere; min-width: 9rem; }
 .swatch { display: inline-block; width: .85em; height: .85em; margin-right: .5em;
   border: 1px solid var(--line); border-radius: .15em; vertical-align: -.08em; }
 pre { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; overflow-x: auto;
@@ -150,24 +161,29 @@ def bullets(items: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else ""
 
 
-def table(header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table that scrolls sideways where it must.
+def score(value: float | None) -> str:
+    """A score in %, in the colour of alarm where it is 0."""
+    shown = percent(value, unknown="–")
+    return f'<span class="zero">{shown}</span>' if shown == "0.0" else shown
+
+
+def table(
+    header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "numbers"
+) -> str:
+    """A table that scrolls sideways where it must, with a shadow on the side that is cut.
 
     Args:
       header: plain text.
       rows: `(CSS class, cells)`; cells are HTML.
+      kind: `numbers`, or `words`, which are broken into lines.
     """
     heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
     lines = []
-    for kind, cells in rows:
-        mark = f' class="{kind}"' if kind else ""
-        tds = "".join(
-            f'<td class="zero">{cell}</td>' if cell == "0.0" and not kind else f"<td>{cell}</td>"
-            for cell in cells
-        )
-        lines.append(f"<tr{mark}>{tds}</tr>")
+    for name, cells in rows:
+        mark = f' class="{name}"' if name else ""
+        lines.append(f"<tr{mark}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return (
-        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 

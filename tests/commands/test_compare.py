@@ -86,11 +86,62 @@ def test_a_lead_in_every_class_is_told(tmp_path):
     assert "within noise" not in page.text.split("In numbers")[1]
 
 
+def test_zero_on_both_sides_is_no_noise_and_no_difference(tmp_path):
+    """A class that nobody predicts, one that is predicted but never right, and level ones."""
+    runs = [write(tmp_path / name, 0.6) for name in "ab"]
+    for run in runs:
+        arrays = dict(np.load(run / "images.npz"))
+        counts = arrays["val/plain/counts"].copy()
+        counts[:, 0, [0, 2]] = 0  # Sky
+        counts[:, 1, 0] = 0  # Building
+        np.savez(run / "images.npz", **{**arrays, "val/plain/counts": counts})
+    found = outcome(*([run] for run in runs))
+    verdicts = {row.name: row.verdict for row in compare_summary.rows(found)}
+    assert verdicts.pop("Sky") == "never predicted by either"
+    assert verdicts.pop("Building") == "never right in either"
+    assert set(verdicts.values()) == {"within noise"}
+    sentences = compare_summary.findings(found)
+    assert "Sky is never predicted by either." in sentences
+    assert "9 of 11 classes are within noise." in sentences
+    compare_page.write(tmp_path / "out", found)
+    source = (tmp_path / "out/report.html").read_text()
+    assert source.count('class="zero"') == 4  # two classes on two sides, no difference of 0
+
+
+def test_what_differs_is_named(tmp_path):
+    a, b = (write(tmp_path / name, 0.6) for name in "ab")
+    assert outcome([a], [b]).differences == []
+    assert "nothing differs but the folders" in compare_summary.text(outcome([a], [b]))
+    metrics = json.loads((b / "metrics.json").read_text())
+    metrics["versions"]["jax"] = "0.11.0"
+    metrics["command"] = "python -m dropclass_jax.train --workdir=/else/where --config=new.py"
+    (b / "metrics.json").write_text(json.dumps(metrics))
+    config = json.loads((b / "config.json").read_text())
+    config["optimizer"]["lr"] = 0.5
+    (b / "config.json").write_text(json.dumps(config))
+    found = outcome([a], [b])
+    assert compare_summary.differing(found) == [
+        "config.optimizer.lr: 0.02 -> 0.5",
+        "version of jax: 0.10.2 -> 0.11.0",
+        "command: python -m dropclass_jax.train --config=configs/streets.py -> "
+        "python -m dropclass_jax.train --config=new.py",
+    ]
+    compare_page.write(tmp_path / "out", found)
+    content = json.loads((tmp_path / "out/compare.json").read_text())
+    assert content["differences"][0] == {"name": "config.optimizer.lr", "a": "0.02", "b": "0.5"}
+    assert content["b"]["commands"] == [metrics["command"]]
+    assert "config.optimizer.lr0.020.5" in Page((tmp_path / "out/report.html").read_text()).text
+
+
 def test_heads_of_one_run(tmp_path):
     run = write(tmp_path / "run", 0.6, heads=("plain", "drop"))
     found = outcome([run], [run], ("plain", "drop"))
     assert found.heads == ("plain", "drop")
     assert compare_summary.rows(found)[0].difference.low > 0
+    assert compare_summary.differing(found) == ["head: plain -> drop"]
+    shown = compare_summary.text(found)
+    assert "two heads of one network" in shown
+    assert "two networks" not in shown
     assert sides.read([run], "val", None, "run").head == "drop"  # the one that predicts
     assert compare.names_of([run], [run], ("plain", "drop")) == ("plain head", "drop head")
 
