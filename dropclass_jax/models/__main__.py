@@ -89,6 +89,11 @@ def _multiply_adds(jaxpr: Any) -> Iterator[int]:
         if operation == "conv_general_dilated" or operation == "dot_general":
             kernel = equation.invars[1].aval.shape  # [kh, kw, in, out] or [in, out]
             yield math.prod(equation.outvars[0].aval.shape) * math.prod(kernel[:-1])
+        if operation == "cond":  # forms of one operation by platform: the plain one multiplies most
+            branches = [
+                list(_multiply_adds(branch.jaxpr)) for branch in equation.params["branches"]
+            ]
+            yield from max(branches, key=sum)
         for inner in equation.params.values():
             if hasattr(inner, "jaxpr") and equation.params.get("name") != "_resize":
                 yield from _multiply_adds(inner.jaxpr)
