@@ -50,12 +50,16 @@ was found before anything was changed, with what was predicted from it, and what
    products, norm and ReLU again costs no work to speak of. ``models.segmenter``: M in float32 kept
    1.29 x what plain training keeps, now 1.07 x. XLA's CPU compiler computes them too early to gain
    by it, so that its temporary memory is still 1.2 x and more; a GPU's is to be seen.
-8. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own form is the fastest that was tried, all
-   three passes (nine matrix products: 1.2 to 4 x the time; patches and one: 1.2 to 6 x). At stride
-   2 the gradient of the input takes 4 to 5 x as long as the forward pass, since it multiplies the
-   zeros of a dilation, and that of the filter 1.5 to 4 x; folding pixels into channels
-   first is slower still. Predicted: four small convolutions in place of the dilated one would save
-   a twentieth of a step on a CPU, and nothing elsewhere. Not done for so little.
-9. *Small kernels*: S 2500 of them a step, 2900 with DropClass, half of them in norms, a fifth in
-   the optimizer. On a CPU their launch is a few ms; what it is on a GPU is to be measured there.
+8. *On a CPU, page faults and work done twice*, which were taken for slow convolutions and small
+   kernels. A step of S gave its temporary memory back to the system and fetched it again, 85,000
+   pages a step: 0.73 x the process CPU time without (``data.allocator``). XLA's CPU compiler put the
+   whole chain of residual sums into the kernel of each small gradient that reads one of them;
+   ``ops.fusion`` has them computed once.
+9. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own forward pass and gradient of the input
+   are the fastest that were tried. Products of matrices give the gradient of a kernel of 16 to 36
+   outputs in 0.3 to 0.6 x the time, and four small convolutions that of the input at stride 2 in
+   0.5 to 0.9 x (``ops.convolution``). XLA's depthwise convolutions took 11 to 34 x the time of
+   shifted products, 7 to 30 x with the backward pass (``ops.depthwise``).
+10. *Small kernels*: S 2500 of them a step, 2900 with DropClass. On a CPU their launch is a few ms;
+    what it is on a GPU is to be measured there.
 """
