@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import jax
@@ -58,9 +59,27 @@ def _convolve(
             return convolution.conv3x3(x, kernel, stride, precision)
         if inputs == 1 and groups == outputs > 1:
             return depthwise.depthwise(x, kernel, stride, dilation, precision)
-    return lax.conv_general_dilated(
-        x, kernel, strides, padding, rhs_dilation=rhs_dilation, precision=precision, **settings
+    plain = partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=rhs_dilation,
+        precision=precision,
+        **settings,
     )
+    if padding == "SAME" and stride == 2 and inputs == 1 and groups == outputs > 1:
+        return lax.platform_dependent(
+            x, kernel, cpu=partial(_same_depthwise, dilation=dilation), default=plain
+        )
+    return plain(x, kernel)
+
+
+def _same_depthwise(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
+    """At stride 2 with TensorFlow's padding, which an even size has one less of in front."""
+    rows, columns = (1 - size % 2 for size in x.shape[1:3])
+    # A zero more in front moves the outputs on by half a stride each, and the first of them out.
+    x = jnp.pad(x, ((0, 0), (rows, 0), (columns, 0), (0, 0)))
+    return depthwise.depthwise(x, kernel, 2, dilation)[:, rows:, columns:]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,34 @@ class TestConv:
         padded = np.pad(np.asarray(self.x[0, :, :, 0]), dilation)
         np.testing.assert_array_equal(y, padded[:6, 2 * dilation :][:, :5])
 
+    @pytest.mark.parametrize("size", [(6, 8), (7, 5), (6, 5)])
+    @pytest.mark.parametrize(("kernel_size", "dilation"), [(3, 1), (5, 1), (3, 2)])
+    def test_depthwise_with_tensorflows_padding(self, size, kernel_size, dilation):
+        with jax.enable_x64(True):
+            rng = np.random.default_rng(0)
+            x = jnp.asarray(rng.normal(size=(2, *size, 4)))
+            kernel = jnp.asarray(rng.normal(size=(kernel_size, kernel_size, 1, 4)))
+            conv = Layers(padding="same").conv(4, kernel_size, 2, dilation=dilation, groups=4)
+
+            def ours(x, kernel):
+                return conv.apply({"params": {"kernel": kernel}}, x)
+
+            def plain(x, kernel):
+                settings = {"rhs_dilation": (dilation,) * 2, "feature_group_count": 4}
+                dimensions = ("NHWC", "HWIO", "NHWC")
+                return jax.lax.conv_general_dilated(
+                    x, kernel, (2, 2), "SAME", dimension_numbers=dimensions, **settings
+                )
+
+            found, expected = (
+                jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))(x, kernel)  # noqa: B023
+                for f in (ours, plain)
+            )
+            for value, other in zip(
+                (ours(x, kernel), *found), (plain(x, kernel), *expected), strict=True
+            ):
+                np.testing.assert_allclose(value, other, rtol=1e-12, atol=1e-12)
+
     def test_groups_of_several_channels(self):
         x = jax.random.normal(jax.random.key(1), (1, 4, 4, 6))
         conv = Layers().conv(2, 3, groups=2)
