@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to a report: install, draw a data set, train DropClass on it, evaluate, report.
+# From nothing to an answer: install, draw a data set, train plainly and with the recipe for rare
+# classes at equal steps, and compare the two class by class.
 #
 #   bash launch/quickstart.sh [WORKDIR] [--config.KEY=VALUE ...]
 #
-# Continues where it stopped if it is started again.
+# Leaves two runs, WORKDIR/plain and WORKDIR/dropclass, each with its report.html, and
+# WORKDIR/compare/report.html. Continues where it stopped if it is started again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workdir=runs/quickstart
@@ -12,4 +14,15 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   shift
 fi
 bash launch/install.sh
-.venv/bin/python -m dropclass_jax.train --config=configs/streets.py --workdir="$workdir" "$@"
+
+# Both runs: the same scenes, steps and seed.
+train() {
+  local run=$1
+  shift
+  .venv/bin/python -m dropclass_jax.train --config=configs/streets.py --workdir="$workdir/$run" \
+    --config.total_steps=600 --config.eval.every_steps=600 "$@"
+}
+
+train plain --config.dropclass.enabled=False "$@"
+train dropclass --config.loss.name=ohem "$@"
+.venv/bin/python -m dropclass_jax.compare "$workdir/plain" "$workdir/dropclass" --out="$workdir/compare"
