@@ -24,5 +24,6 @@ train() {
 }
 
 train plain --config.dropclass.enabled=False "$@"
-train dropclass --config.loss.name=ohem "$@"
+train dropclass --config.loss.name=ohem --config.dropclass.draw_per=tile \
+  --config.dropclass.count=6 --config.dropclass.alpha=1 "$@"
 .venv/bin/python -m dropclass_jax.compare "$workdir/plain" "$workdir/dropclass" --out="$workdir/compare"
