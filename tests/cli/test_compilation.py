@@ -13,7 +13,7 @@ from dropclass_jax.cli import compilation
 # Counts what jax finds in its cache and what it does not, in a start that compiles one program.
 START = """
 import json, jax, jax.numpy as jnp
-from dropclass_jax import compilation
+from dropclass_jax.cli import compilation
 counts = {"cache_hits": 0, "cache_misses": 0}
 def count(event, **_):
     if (name := event.rsplit("/", 1)[-1]) in counts:

@@ -209,7 +209,7 @@ def test_the_prepared_folder_comes_from_the_environment(source, tmp_path, monkey
     monkeypatch.setenv("DROPCLASS_DATA", str(tmp_path / "from_environment"))
     fingerprint = data.load("camvid", source).fingerprint
     found = {f.name for f in (tmp_path / "from_environment").iterdir()}
-    assert found == {f"camvid-{fingerprint}", "checksums"}
+    assert found == {f"camvid-{fingerprint}", "checksums", "preparing.lock"}
 
 
 def save(path: Path, pixels: np.ndarray):
