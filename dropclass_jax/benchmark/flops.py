@@ -7,8 +7,9 @@ What a convolution multiplies with padding or with the zeros of a dilated input 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,8 @@ def work(jaxpr: Any) -> list[Work]:
 
     Returns:
       All that computes something. A loop counts as often as it runs; of an unknown number of times
-      (``while_loop``) once, and of several branches (``cond``) the longest.
+      (``while_loop``) once, of several branches (``cond``) the longest, and of the forms that an
+      operation has for platforms (``lax.platform_dependent``) the default.
     """
     return [found for found in _walk(jaxpr.jaxpr, "", 1) if found.flops]
 
@@ -66,13 +68,19 @@ def total(found: Iterable[Work]) -> int:
     return sum(one.flops for one in found)
 
 
-def _walk(jaxpr: Any, prefix: str, times: int) -> Iterator[Work]:
-    for equation in _used(jaxpr):
+def _walk(
+    jaxpr: Any, prefix: str, times: int, wanted: Sequence[bool] | None = None
+) -> Iterator[Work]:
+    for equation, wanted_of_it in _used(jaxpr, wanted):
         name = equation.primitive.name
         source = "/".join(filter(None, (prefix, str(equation.source_info.name_stack))))
         inner = list(_inner(equation))
-        if name == "cond":
-            branches = [list(_walk(branch, source, times)) for branch in inner]
+        platforms = equation.params.get("branches_platforms")
+        if platforms:  # forms of one operation: its own work, not what a form adds to it
+            plain = next(i for i, of in enumerate(platforms) if of is None)
+            yield from _walk(inner[plain], source, times, wanted_of_it)
+        elif name == "cond":
+            branches = [list(_walk(branch, source, times, wanted_of_it)) for branch in inner]
             yield from max(branches, key=total)
         elif inner:
             called = "/".join(filter(None, (source, str(equation.params.get("name", "")))))
@@ -84,14 +92,21 @@ def _walk(jaxpr: Any, prefix: str, times: int) -> Iterator[Work]:
             yield Work(f"{source}/{name}", times * count.get(name, _numbers)(equation))
 
 
-def _used(jaxpr: Any) -> list[Any]:
-    """The equations whose results are used: differentiating leaves a few that are not."""
-    needed = {var for var in jaxpr.outvars if isinstance(var, Var)}
+def _used(jaxpr: Any, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
+    """The equations whose results are used, and which of them: differentiating leaves others.
+
+    Args:
+      jaxpr: a program.
+      wanted: which of its own results are used; None for all.
+    """
+    results = jaxpr.outvars if wanted is None else itertools.compress(jaxpr.outvars, wanted)
+    needed = {var for var in results if isinstance(var, Var)}
     used = []
     for equation in reversed(jaxpr.eqns):
-        if equation.effects or not needed.isdisjoint(equation.outvars):
+        wanted_of_it = [var in needed for var in equation.outvars]
+        if equation.effects or any(wanted_of_it):
             needed.update(var for var in equation.invars if isinstance(var, Var))
-            used.append(equation)
+            used.append((equation, wanted_of_it))
     return used
 
 
