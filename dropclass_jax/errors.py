@@ -75,7 +75,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     likeness, best = max(
         ((_likeness(name, other), other) for other in known),
-        key=lambda pair: pair[0],
         default=(0.0, ""),
     )
     return f"; did you mean {best}?" if likeness >= 0.5 else ""
