@@ -1,4 +1,4 @@
-"""A training example from an image and its label: one view, cropped by a rule, jittered."""
+"""Data augmentation: random scale, crop, flip and colour jitter of an image and its label."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dropclass_jax.errors import UserError
 
 
 class Augmentation(NamedTuple):
-    """What may happen to an example.
+    """The settings of the augmentation.
 
     Attributes:
       crop: height h and width w of the result.
       scales: the scales to draw from.
-      flip: mirror half of the examples.
-      jitter: how far the colours may go.
-      crop_rule: when to place the crop anew.
+      flip: whether to mirror half of the examples.
+      jitter: ranges of the colour jitter.
+      crop_rule: when to move the crop to another place.
     """
 
     crop: tuple[int, int]
@@ -33,12 +33,12 @@ class Augmentation(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """All that is random in one example, known before its image is read.
+    """All random numbers of one example, drawn before its image is read.
 
     Attributes:
-      view: the variates of ``transforms.view_of``.
-      jitter: of the colours.
-      crop: the variates of ``crops.choose``.
+      view: variates for ``transforms.view_of``.
+      jitter: the colour jitter.
+      crop: variates for ``crops.choose``.
     """
 
     view: np.ndarray
@@ -47,10 +47,10 @@ class Draws(NamedTuple):
 
 
 def check(augmentation: Augmentation) -> None:
-    """Refuse values that make no sense.
+    """Check that the settings are in their ranges.
 
     Raises:
-      UserError: names the value.
+      UserError: one is not; the message names it.
     """
     if min(augmentation.crop) < 1:
         raise UserError(f"crop {tuple(augmentation.crop)}: want a height and a width above 0")
@@ -59,7 +59,7 @@ def check(augmentation: Augmentation) -> None:
 
 
 def draw(rng: np.random.Generator, augmentation: Augmentation) -> Draws:
-    """Draw everything, in an order and number that no option changes."""
+    """Draw all random numbers of an example; their order and number depend on no setting."""
     return Draws(
         view=rng.random(transforms.VIEW_VARIATES),
         jitter=photometric.draw_jitter(rng, augmentation.jitter),
@@ -73,15 +73,15 @@ def apply(
     augmentation: Augmentation,
     focus: int | None = None,
 ) -> dict[str, Any]:
-    """One view of an example's image and label; its other entries stay.
+    """Augment an example's image and label; its other entries are kept.
 
     Padding is black whatever the jitter.
 
     Args:
-      element: ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W] and whatever else.
-      draws: the randomness.
-      augmentation: what may happen.
-      focus: a class that the crop shall hold if the image does.
+      element: ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W] and any other entries.
+      draws: from ``draw``.
+      augmentation: the settings.
+      focus: a class to place the crop over, if the image contains it.
 
     Returns:
       The element with ``image`` uint8 [h, w, 3] and ``label`` uint8 [h, w].
@@ -104,5 +104,5 @@ def augment(
     augmentation: Augmentation,
     focus: int | None = None,
 ) -> dict[str, Any]:
-    """``apply`` to what ``draw`` draws."""
+    """Draw random numbers and ``apply`` them: ``draw`` and ``apply`` in one call."""
     return apply(element, draw(rng, augmentation), augmentation, focus)

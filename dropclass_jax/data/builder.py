@@ -1,15 +1,15 @@
-"""What every set's builder shares: TFDS writes ArrayRecord files, and counts are kept with them.
+"""The base class of all data set builders: prepared sets as ArrayRecord files, through TFDS.
 
 A set is prepared once per *fingerprint*, a hash of its source files and options, in a directory
-named by it. TFDS writes into ``incomplete.*`` beside the final directory and renames at the end,
-so that a finished directory is a whole one (what a kill leaves is removed by the next that
-prepares; see ``leftovers``). Several processes may prepare the same set at once:
-each writes its own temporary directory, the first to finish renames, the others drop theirs and
-read the first one's. That holds wherever a rename is atomic, which includes a shared NFS folder.
+named after it. TFDS writes into ``incomplete.*`` beside the final directory and renames it at the
+end, so that the final directory is always complete (what a killed process leaves is removed by the
+next one that prepares a set; see ``leftovers``). Several processes may prepare the same set at
+once: each writes its own temporary directory, the first to finish renames it, and the others drop
+theirs and read that one. This works wherever a rename is atomic, including a shared NFS folder.
 
-A split is one file, and its examples are appended as they come, so that neither memory nor disk
-holds more than that. (TFDS's own writer is made to shuffle: it keeps a split in memory up to 1 GB,
-and what is larger it sorts through files that it cannot open without TensorFlow.)
+A split is one file, to which examples are appended one by one, so that neither memory nor disk
+holds more than that. (TFDS's own writer is designed to shuffle: it keeps up to 1 GB of a split in
+memory, and sorts larger ones through files that it cannot open without TensorFlow.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dropclass_jax.errors import UserError
 
 
 class Example(NamedTuple):
-    """One example on its way into a prepared set.
+    """One example to be written to a prepared set.
 
     Attributes:
       id: unique within the split.
@@ -55,16 +55,16 @@ class Example(NamedTuple):
 class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder of images with a label map, written as ArrayRecord without TensorFlow.
 
-    A subclass has a ``name`` and gives ``examples`` of each of its splits, in the order in which
-    they shall be read.
+    A subclass sets ``name`` and implements ``examples``, which yields the examples of a split in
+    the order in which they are to be read.
 
     Attributes:
       facts: the set's ``DatasetInfo`` (TFDS's own is ``info``).
       split_names: the splits, in the order in which they are written.
       fingerprint: a hash of the recipe.
-      notes: lines to tell the user once, when the set is prepared or checked.
-      window: as in ``DatasetInfo``; asked for when the images have been read.
-      values: of 16-bit training images, by class; likewise.
+      notes: lines to show to the user once, when the set is prepared or checked.
+      window: as in ``DatasetInfo``; read after all examples of a split have been.
+      values: the values of 16-bit training images by class, or None; read likewise.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -79,14 +79,14 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         recipe: Mapping[str, Any],
         notes: Sequence[str] = (),
     ) -> None:
-        """Point at the directory in which a set made from ``recipe`` is or will be.
+        """Compute the fingerprint of ``recipe``, which determines the directory of the set.
 
         Args:
           facts: names, colours and the ignore label.
           prepared_dir: the folder of all prepared sets.
           split_names: the splits, in the order in which they are written.
-          recipe: everything that decides the result, as JSON: a change of it makes a new set.
-          notes: lines to tell the user once.
+          recipe: everything that determines the result, as JSON; any change makes a new set.
+          notes: lines to show to the user once.
         """
         self.facts = facts
         self._prepared_dir = Path(prepared_dir)
@@ -99,7 +99,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
 
     @abc.abstractmethod
     def examples(self, split: str) -> Iterator[Example]:
-        """The examples of one split, in order; raises ``UserError`` at a bad source file."""
+        """The examples of one split, in order; raises ``UserError`` for a bad source file."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
@@ -138,7 +138,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         class_pixels = np.zeros(num_classes, np.int64)
         shapes, image_pixels = [], []
         for index, example in enumerate(self.examples(split)):
-            # TFDS checks neither dtype nor values: a stray one would be trained on in silence.
+            # TFDS checks neither dtype nor values: a wrong one would be trained on unnoticed.
             assert example.label.dtype == np.uint8, example.label.dtype
             values = np.bincount(example.label.ravel(), minlength=256)
             pixels, rest = values[:num_classes], values[num_classes : self.facts.ignore_label]
@@ -157,14 +157,14 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         }
 
     def is_prepared(self) -> bool:
-        """Whether a whole set is there: TFDS's own check, without its warning where none is."""
+        """Whether the prepared set exists: TFDS's own check, without its warning."""
         return (Path(self.data_dir) / "dataset_info.json").is_file()
 
     def prepare(self) -> None:
         """Write the set, unless another process finishes it first.
 
         Raises:
-          UserError: where the source is at fault, or the folder cannot be written.
+          UserError: the source is faulty, or the folder cannot be written.
         """
         quiet = contextlib.redirect_stdout(io.StringIO())
         tfds.disable_progress_bar()
@@ -176,12 +176,12 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             ):
                 self.download_and_prepare(file_format="array_record", download_dir=unused)
         except OSError as error:
-            if not self.is_prepared():  # else another process was first and blocked our rename
+            if not self.is_prepared():  # else another process finished first: our rename failed
                 raise UserError(
                     f"cannot write the prepared set to {self.data_dir}: {error}; "
                     "choose another folder with prepared_dir or $DROPCLASS_DATA"
                 ) from error
-        if not self.is_prepared():  # TFDS takes any folder that is there for a finished one
+        if not self.is_prepared():  # TFDS takes any existing folder for a finished one
             raise UserError(f"{self.data_dir} is not a whole prepared set: delete that folder")
         self.info.read_from_directory(self.data_dir)
 
@@ -195,14 +195,14 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         return PreparedSource(records, shapes, counts)
 
     def prepared_facts(self) -> DatasetInfo:
-        """``facts`` with what was found out about the images when the set was prepared."""
-        window = self.info.metadata["train"].get("window")  # older sets have none
+        """``facts`` with the ``window`` that was recorded when the set was prepared."""
+        window = self.info.metadata["train"].get("window")  # absent in older sets
         return dataclasses.replace(
             self.facts, window=tuple(window) if isinstance(window, list) else window
         )
 
     def prepared_values(self) -> Values | None:
-        """``values``, as they were when the set was prepared."""
+        """The ``values`` that were recorded when the set was prepared."""
         return windows.from_json(self.info.metadata["train"].get("values"))
 
     def class_pixels(self) -> dict[str, np.ndarray]:
@@ -215,17 +215,18 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
 
 @contextlib.contextmanager
 def _record_file(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """A new ArrayRecord file, by a function that appends to it; an ``OSError`` if it cannot.
+    """Create an ArrayRecord file; yields a function that appends a record, or raises ``OSError``.
 
-    Groups of one: a reader fetches the examples that it asks for and no others. Not compressed, as
-    most images and all labels already are, and the bare pixels of ``exact`` shall be read fast.
+    Each record is a group of its own, so that a reader fetches only the examples that it asks for.
+    Not compressed: most images and all labels already are, and the raw pixels of images stored as
+    ``exact`` are to be read fast.
     """
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
 
     def append(record: bytes) -> None:
         try:
             writer.write(record)
-        except RuntimeError as error:  # a full disk, in the words of the library
+        except RuntimeError as error:  # raised by the library when the disk is full
             raise OSError(str(error)) from error
 
     try:

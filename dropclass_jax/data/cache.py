@@ -1,4 +1,4 @@
-"""Decoded examples kept in memory, up to a number of bytes."""
+"""An in-memory cache of decoded examples, of limited size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 class Source(Protocol):
     """Random access to examples: ``image`` uint8 [H, W, 3], ``label`` uint8 [H, W], ``id`` str.
 
-    Two attributes are optional and save reading every example for what they say: ``shapes``, int64
-    [N, 2], heights and widths; ``class_pixels``, [N, K], pixels of each class.
+    Two attributes are optional, and make it unnecessary to read every example for their content:
+    ``shapes``, int64 [N, 2], heights and widths; ``class_pixels``, [N, K], pixels of each class.
     """
 
     def __len__(self) -> int: ...
@@ -22,15 +22,15 @@ class Source(Protocol):
 
 
 class CachedSource:
-    """A source that decodes each example once, as long as there is room.
+    """A source that keeps decoded examples in memory until its space is used up.
 
-    What has come in stays: an epoch reads every image once, so that no image is a better one to
-    keep than another, and throwing out the oldest would throw out what is needed next. The arrays
-    are read-only, as every epoch gets the same ones. Safe to read from several threads.
+    Examples are never evicted: an epoch reads every image once, so none is more worth keeping than
+    another, and evicting the oldest would evict the one that is needed next. The arrays are
+    read-only, as every epoch gets the same ones. Safe to read from several threads.
     """
 
     def __init__(self, source: Source, max_bytes: int) -> None:
-        """Keep at most ``max_bytes`` of the pixels of ``source``."""
+        """Cache at most ``max_bytes`` bytes of arrays of ``source``."""
         self._source = source
         self._room = max_bytes
         self._kept: dict[int, Mapping[str, Any]] = {}

@@ -3,10 +3,9 @@
     train.txt, val.txt, test.txt (optional)     one "image label" pair a line
     train/*.png  trainannot/*.png  val/*.png  ...
 
-The upstream lists name files of somebody's root folder (``/SegNet/CamVid/train/0001.png``): the
-last folder and the file name of each path count, whatever comes before. Images may be ``.png``,
-``.jpg`` or ``.jpeg``, whichever of them the list names. Labels are single-channel 8-bit PNGs with
-values 0..10 and 11 for void.
+The upstream lists contain absolute paths (``/SegNet/CamVid/train/0001.png``), of which only the
+last folder and the file name are used. Images may be ``.png``, ``.jpg`` or ``.jpeg``, whichever
+suffix the list gives. Labels are single-channel 8-bit PNGs with values 0..10, and 11 for void.
 """
 
 from __future__ import annotations
@@ -40,13 +39,12 @@ TABLE[[VOID, CAMVID.ignore_label]] = CAMVID.ignore_label
 
 
 def read_list(source_dir: Path, split: str) -> Listing:
-    """The image and label files that ``<split>.txt`` names.
+    """Read the image and label files that ``<split>.txt`` lists.
 
-    Lines that cannot be followed are faults of the listing; files that are not there are faults
-    of their pair.
+    Malformed lines are faults of the listing; a missing file is reported when its pair is read.
 
     Raises:
-      UserError: the list is missing, no text, or empty.
+      UserError: the list is missing, not text, or empty.
     """
     path = source_dir / f"{split}.txt"
     try:
@@ -89,7 +87,7 @@ def _listed(source_dir: Path, name: str, suffixes: tuple[str, ...], complaint: s
 
 
 def _unlisted(source_dir: Path, listings: dict[str, Listing]) -> list[str]:
-    """Notes of images that lie there and are in no list."""
+    """A note for each split whose folder holds images that its list does not name."""
     notes = []
     for split, listed in listings.items():
         known = {pair.id for pair in listed.pairs}
@@ -120,7 +118,7 @@ def resample(
 
 
 class CamVid(PairBuilder, skip_registration=True):
-    """CamVid's splits ``train``, ``val`` and, where it is there, ``test``."""
+    """CamVid, with the splits ``train``, ``val`` and, if ``test.txt`` exists, ``test``."""
 
     name = "camvid"
 
@@ -132,16 +130,16 @@ class CamVid(PairBuilder, skip_registration=True):
         resolution: float = 1.0,
         skip_bad: bool = False,
     ) -> None:
-        """Read the lists and take the fingerprint of the files they name.
+        """Read the lists and compute the fingerprint of the files they name.
 
         Args:
           prepared_dir: the folder of all prepared sets.
           source_dir: the folder with ``train.txt`` and ``val.txt``.
-          resolution: shrink by this factor while preparing (0.5 = half the height and width).
-          skip_bad: leave bad pairs out instead of refusing the set.
+          resolution: scale factor to prepare the images with (0.5: half the height and width).
+          skip_bad: leave out bad pairs instead of raising an error.
 
         Raises:
-          UserError: at a missing folder or list, or a resolution outside (0, 1].
+          UserError: a folder or list is missing, or the resolution is outside (0, 1].
         """
         source_dir = source_folder(self.name, source_dir, "the one with train.txt and val.txt")
         if not 0 < resolution <= 1:

@@ -1,9 +1,9 @@
-"""The checksums of a source's files, each computed once.
+"""Checksums of a source's files, cached between runs.
 
-A set is known by the content of its files, not by their names and times: a copy on another machine
-is the same set, and an edit that leaves a file's size makes another. So that not every start reads
-the whole source, a checksum is remembered with the file's size and time of change (the one that no
-program can set), as git does in its index.
+A data set is identified by the content of its files, not by their names and times: a copy on
+another machine is the same set, and an edit that keeps a file's size makes a different one. To
+avoid reading the whole source at every start, each checksum is stored with the file's size and
+ctime (the time of change, which programs cannot set), as git does in its index.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from dropclass_jax.files import write_text
 
 
 def memory_of(prepared_dir: Path, source_dir: Path) -> Path:
-    """Where the checksums of a source are remembered."""
+    """The path of the file that caches the checksums of a source."""
     name = hashlib.sha256(os.path.abspath(source_dir).encode()).hexdigest()[:16]
     return prepared_dir / "checksums" / f"{name}.json"
 
 
 def checksums(files: Sequence[File], memory: Path) -> list[int | None]:
-    """The CRC-32 of each file, in order; None for one that cannot be read.
+    """The CRC-32 of each file, in order; None for a file that cannot be read.
 
     Args:
-      files: of one source.
-      memory: a JSON file that remembers them; written if there is something new to remember, and
-        done without where it cannot be.
+      files: the files of one source.
+      memory: path of the JSON cache; updated if a checksum is new. A cache that cannot be read or
+        written is not an error.
     """
     known = _read(memory)
     found = list(progress(ordered_map(lambda f: _checksum(f, known), files), "files", len(files)))
@@ -53,7 +53,7 @@ def _checksum(file: File, known: Mapping[str, list[int]]) -> int | None:
         return crc
     try:
         return file.checksum()
-    except UserError:  # reading it for the set will say so
+    except UserError:  # reported when the file is read for the set
         return None
 
 

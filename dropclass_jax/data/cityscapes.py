@@ -1,14 +1,14 @@
 """Cityscapes (Cordts et al., CVPR 2016): street scenes of 2048 x 1024 pixels, 19 of 34 classes.
 
-Read from the archives as they are downloaded, or from what they unpack to, in one folder:
+Read from the downloaded archives or from the unpacked files, in one folder:
 
     leftImg8bit_trainvaltest.zip    leftImg8bit/<split>/<city>/<id>_leftImg8bit.png
     gtFine_trainvaltest.zip         gtFine/<split>/<city>/<id>_gtFine_labelIds.png
     leftImg8bit_trainextra.zip      leftImg8bit/train_extra/...                     for train_extra
     gtCoarse.zip                    gtCoarse/train_extra/.../<id>_gtCoarse_labelIds.png
 
-The labels of ``test`` are kept by the benchmark: what is published marks only where the car itself
-is. Every pixel of that split is ignored; it is there to be predicted, not to be scored.
+The labels of ``test`` are withheld by the benchmark: the published ones mark only the ego
+vehicle. Every pixel of that split is ignored; it is for prediction, not for evaluation.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dropclass_jax.data.info import CITYSCAPES
 from dropclass_jax.data.pairs import Listing, Pair, PairBuilder, count_notes, source_folder
 from dropclass_jax.errors import UserError
 
-# Of train_extra's 19,998 images this one is known to be damaged: all black.
+# This one of train_extra's 19,998 images is known to be damaged: it is all black.
 DAMAGED = "troisdorf_000000_000073"
-# How many images the official release has, but for that.
+# The number of images in the official release, without the damaged one.
 OFFICIAL = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19_997}
 
 # The label ids that are evaluated, in the order of their classes; all others are ignored.
@@ -38,7 +38,7 @@ TABLE[list(EVALUATED)] = range(len(EVALUATED))
 
 
 class Cityscapes(PairBuilder, skip_registration=True):
-    """The splits ``train``, ``val``, ``test`` where it is there, and ``train_extra`` on request."""
+    """Cityscapes: splits ``train``, ``val``, ``test`` if present, ``train_extra`` on request."""
 
     name = "cityscapes"
 
@@ -56,12 +56,12 @@ class Cityscapes(PairBuilder, skip_registration=True):
         Args:
           prepared_dir: the folder of all prepared sets.
           source_dir: the folder with the zips, or with ``leftImg8bit`` and ``gtFine``.
-          train_extra: add the split of that name, with its coarse labels.
-          storage: of the images; see ``images.stored``.
-          skip_bad: leave bad pairs out instead of refusing the set.
+          train_extra: whether to add the split of that name, with its coarse labels.
+          storage: how the images are stored; see ``images.stored``.
+          skip_bad: leave out bad pairs instead of raising an error.
 
         Raises:
-          UserError: at a missing folder or archive, or one that is damaged.
+          UserError: a folder or archive is missing or damaged, or the storage is unknown.
         """
         source_dir = source_folder(
             self.name, source_dir, "the one with leftImg8bit_trainvaltest.zip or leftImg8bit/"
@@ -105,7 +105,7 @@ class Cityscapes(PairBuilder, skip_registration=True):
 
 
 def _tree(source_dir: Path, inside: str, archive: str) -> dict[str, File]:
-    """The files of an archive, or of the folder that it unpacks to."""
+    """The files of an archive or, if there is none, of the folder that it unpacks to."""
     if (source_dir / archive).is_file():
         return files.zip_archive(source_dir / archive)
     if (source_dir / inside).is_dir():
@@ -119,7 +119,7 @@ def _tree(source_dir: Path, inside: str, archive: str) -> dict[str, File]:
 def _listing(
     image_files: dict[str, File], label_files: dict[str, File], split: str, annotation: str
 ) -> Listing:
-    """The pairs of a split in the order of their names; labels without an image are faults."""
+    """The pairs of a split, sorted by name; labels without an image are faults."""
     ending, label_ending = "_leftImg8bit.png", f"_{annotation}_labelIds.png"
     image_files = _by_id(image_files, f"leftImg8bit/{split}/", ending)
     label_files = _by_id(label_files, f"{annotation}/{split}/", label_ending)
@@ -144,7 +144,7 @@ def _listing(
 
 
 def _by_id(tree: dict[str, File], folder: str, ending: str) -> dict[str, File]:
-    """The files of a folder by ``<city>/<id>``, in order."""
+    """The files of a folder by ``<city>/<id>``, sorted."""
     return {
         name.removeprefix(folder).removesuffix(ending): file
         for name, file in sorted(tree.items())

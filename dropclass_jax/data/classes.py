@@ -1,4 +1,4 @@
-"""``classes.yaml``: what the values of a folder's masks mean, and its making from the masks.
+"""``classes.yaml``, the classes of a folder of masks: reading it, and creating it from the masks.
 
     masks: index                # the value of a pixel is its class; or `color`
     ignore: [255]               # values that are neither trained nor scored; for `color`, colours
@@ -6,8 +6,8 @@
       - {name: road, value: 0, color: [128, 64, 128]}
       - {name: car, value: 26, color: [0, 0, 142]}
 
-The order of the list is that of the classes. For ``index`` masks ``value`` may be left out, for
-the position in the list, and ``color`` for one of a palette: ``classes: [road, car]`` will do. For
+The list gives the order of the classes. For ``index`` masks, ``value`` defaults to the position in
+the list and ``color`` to one of a palette, so that ``classes: [road, car]`` is enough. For
 ``color`` masks, ``color`` is the colour in the masks.
 """
 
@@ -39,11 +39,11 @@ class Classes:
     """The content of a ``classes.yaml``.
 
     Attributes:
-      kind: ``index`` or ``color``, of the masks.
+      kind: kind of the masks, ``index`` or ``color``.
       names: K class names.
-      codes: K values in the masks: 0..255, or colours packed as ``masks.pack`` does.
-      colors: K RGB colours for pictures.
-      ignored: further values, which are ignored.
+      codes: K values in the masks: 0..255, or colours packed by ``masks.pack``.
+      colors: K RGB colours to display the classes with.
+      ignored: values in the masks that are ignored.
     """
 
     kind: str
@@ -53,11 +53,11 @@ class Classes:
     ignored: tuple[int, ...]
 
     def info(self, name: str) -> DatasetInfo:
-        """The facts of the data set."""
+        """The metadata of the data set."""
         return DatasetInfo(name, self.names, self.colors)
 
     def recipe(self) -> dict[str, Any]:
-        """What of it decides the label maps: not the names, which may change at any time."""
+        """The part that determines the label maps: not the names, which may change at any time."""
         return {"kind": self.kind, "codes": self.codes, "ignored": self.ignored}
 
     def table(self) -> np.ndarray:
@@ -72,13 +72,13 @@ def read(path: Path) -> Classes:
     """Read a ``classes.yaml``.
 
     Raises:
-      UserError: names the file, the entry at fault and the mend.
+      UserError: names the file, the faulty entry and how to mend it.
     """
     return parse(path, strict_yaml.load(path))
 
 
 def parse(path: Path, content: Any) -> Classes:
-    """The classes from the content of a ``classes.yaml``; errors as ``read``."""
+    """Parse the content of a ``classes.yaml``; raises the errors of ``read``."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise UserError(f"{path} has no list of classes: write `classes: [road, car, ...]`")
     if unknown := set(content) - {"masks", "ignore", "classes"}:
@@ -107,7 +107,7 @@ def parse(path: Path, content: Any) -> Classes:
 def _check_apart(
     path: Path, kind: str, names: Sequence[str], codes: Sequence[int], ignored: Sequence[int]
 ) -> None:
-    """Refuse a value that is both a class and ignored, as where classes count from 1."""
+    """Raise ``UserError`` for a value that is both a class and ignored."""
     for name, code in zip(names, codes, strict=True):
         if code in ignored:
             shown = f"value {code}" if kind == "index" else f"color {list(masks.unpack(code))}"
@@ -119,7 +119,7 @@ def _check_apart(
 
 
 def _entry(path: Path, position: int, entry: Any, kind: str) -> tuple[str, int, Color]:
-    """Name, code and colour of an entry of the list."""
+    """The name, code and colour of an entry of the list."""
     where = f"{path}: class {position + 1}"
     if not isinstance(entry, Mapping):
         entry = {"name": entry}
@@ -167,27 +167,27 @@ def _color(where: str, color: Any) -> Color:
 
 
 def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
-    """Write a ``classes.yaml`` of what masks hold, for its user to name.
+    """Write a ``classes.yaml`` with the values found in masks, for the user to name the classes.
 
-    Masks that cannot be read or hold more values than there may be classes do not count; nor,
-    where some are of colours and some not, does the kind that fewer are of. Whoever reads the set
-    will refuse them.
+    Masks that cannot be read, or that hold more values than there can be classes, are skipped. If
+    the masks are of both kinds, those of the rarer kind are skipped. All of these raise an error
+    later, when the set is read.
 
     Args:
-      path: of the file to write.
+      path: the file to write.
       files: the masks.
-      other: values that are no class by the masks' own custom; of index masks.
+      other: for index masks, values that are no class by the masks' own convention.
 
     Returns:
       A line that says what was written.
 
     Raises:
-      UserError: none can be read, they hold too many values or only one, or the file cannot be
+      UserError: no mask can be read, they hold too many values or only one, or the file cannot be
         written.
     """
     counts = {kind: Counter() for kind in KINDS}
     images = {kind: Counter() for kind in KINDS}
-    held: list[frozenset[int]] = []  # by each index mask
+    held: list[frozenset[int]] = []  # the values of each index mask
     number = Counter()
     found = progress(ordered_map(_count, files), "values of the masks", len(files))
     for kind, codes, pixels in filter(None, found):
@@ -208,7 +208,7 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
             f"{path.parent}: the masks hold more than {masks.MAX_CLASSES} values or colours: are "
             "they class maps, neither compressed with loss nor smoothed?"
         )
-    # By custom 255 is what nobody labelled; but 0 and 255 alone are black and white.
+    # By convention 255 is unlabelled; but masks of 0 and 255 alone are black and white.
     ignored = [] if kind == "color" or codes == [0, 255] else [*other, 255]
     kept = [code for code in codes if code not in ignored]
     if len(kept) < 2:
@@ -249,13 +249,13 @@ def make(path: Path, files: Sequence[File], other: Sequence[int] = ()) -> str:
 def _check_255(
     path: Path, codes: Sequence[int], held: Sequence[frozenset[int]], share: str
 ) -> None:
-    """Refuse to guess what 255 is where it may be white, that is an object, and not the ignored.
+    """Raise ``UserError`` if 255 may be an object drawn in white instead of the ignored value.
 
     Args:
-      path: of the ``classes.yaml`` that would be written.
-      codes: all values.
+      path: the ``classes.yaml`` that would be written.
+      codes: all values in the masks.
       held: the values of each mask.
-      share: how much of the masks is 255.
+      share: how much of the masks is 255, as text.
     """
     between = [code for code in codes if code not in (0, 255)]
     is_mixed = frozenset((0, 255)) in held and not any(
@@ -278,7 +278,7 @@ def _check_255(
 
 
 def _count(file: File) -> tuple[str, list[int], list[int]] | None:
-    """Kind, values and their pixels of one mask; None if it cannot be read."""
+    """The kind of one mask, its values and their pixel counts; None if it cannot be read."""
     try:
         kind, codes = masks.read_codes(file)
     except UserError:
@@ -289,7 +289,7 @@ def _count(file: File) -> tuple[str, list[int], list[int]] | None:
 
 
 def _display_colors(kind: str, codes: Sequence[int], files: Iterable[File]) -> list[Color]:
-    """Of colour masks their own, of palette masks the palette's; else well-kept distinct ones."""
+    """The colours in colour masks; else the masks' palette, or distinct ones without it."""
     if kind == "color":
         return [masks.unpack(code) for code in codes]
     own = _first_palette(files)
@@ -310,7 +310,7 @@ def _first_palette(files: Iterable[File]) -> list[Color]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        write_text(path, text)  # several processes may come here at once, with the same text
+        write_text(path, text)  # several processes may write it at once, with the same text
     except OSError as error:
         raise UserError(
             f"{path} is missing and cannot be written ({error.strerror}): write one, and name it "

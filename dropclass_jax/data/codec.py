@@ -1,13 +1,13 @@
-"""Pixels to bytes and back: RGB images and single-channel labels, through OpenCV.
+"""Encoding and decoding of RGB images and single-channel labels, with OpenCV.
 
-What a 2048x1024 photograph of Cityscapes costs in each form, on one core:
+Size and decoding time of a 2048x1024 photograph of Cityscapes in each format, on one core:
 
-    form                  bytes     to decode
+    format                bytes     to decode
     its own PNG           2-3 MB    26-38 ms    exact; what is stored by default
     ``encode_exact``      6.3 MB    0.5 ms      exact
     ``encode_photo``      0.5 MB    6 ms        one grey level off, on average
 
-To fetch an example with its label from a prepared set takes 32 ms with the first, 9 ms with the
+Reading an example with its label from a prepared set takes 32 ms with the first, 9 ms with the
 second.
 """
 
@@ -19,9 +19,9 @@ import zlib
 import cv2
 import numpy as np
 
-# OpenCV's own threads would fight with those of the pipeline, which decode one image each.
+# OpenCV's own threads would compete with those of the pipeline, which decode one image each.
 cv2.setNumThreads(0)
-# What cannot be read is said by whoever asked for it, with the name of the file. (OpenCV 4 and 5.)
+# Silence OpenCV's log (OpenCV 4 and 5): the caller reports unreadable images by their file names.
 (cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
@@ -39,9 +39,9 @@ def decode_label(encoded: bytes) -> np.ndarray | None:
 
 
 def decode_unchanged(encoded: bytes) -> np.ndarray | None:
-    """Decode any image file with the depth and the channels it has, or None if it is unreadable.
+    """Decode an image file, keeping its bit depth and channels; None if it cannot be read.
 
-    Grey is [H, W], else [H, W, 3] RGB or [H, W, 4] RGBA; the colours of a palette are looked up.
+    [H, W] for grey, else [H, W, 3] RGB or [H, W, 4] RGBA; palette indices become colours.
     """
     image = _decode(encoded, cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim == 2:
@@ -60,10 +60,10 @@ def _decode(encoded: bytes, flags: int) -> np.ndarray | None:
 
 
 def encode_photo(image: np.ndarray) -> bytes:
-    """Encode RGB uint8 [H, W, 3] as a JPEG of quality 95 with all of its colour resolution.
+    """Encode RGB uint8 [H, W, 3] as a JPEG of quality 95 without chroma subsampling.
 
-    Decoding is on the hot path of training, and this decodes three to four times as fast as a PNG;
-    it changes a photograph by one grey level on average.
+    Every training step decodes images, and a JPEG decodes three to four times as fast as a PNG; it
+    changes a photograph by one grey level on average.
     """
     full_color = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     options = [cv2.IMWRITE_JPEG_QUALITY, 95, *full_color]
@@ -76,23 +76,23 @@ def encode_exact(image: np.ndarray) -> bytes:
 
 
 def encode_small(image: np.ndarray) -> bytes:
-    """Encode RGB uint8 [H, W, 3] as a compressed PNG: exact, and as small as exact gets."""
+    """Encode RGB uint8 [H, W, 3] as a compressed PNG: lossless, and smaller than a BMP."""
     return _encode(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), ".png", [])
 
 
 def encode_label(label: np.ndarray) -> bytes:
-    """Encode uint8 [H, W] as a PNG.
+    """Encode a label, uint8 [H, W], as a PNG.
 
-    Labels are flat and become small at any level. Level 9 would save half of the few bytes, but
-    at Cityscapes' size it takes seven times as long to write and twice as long to read. PNG's row
-    filters help photographs; flat areas decode faster without.
+    Labels consist of flat areas and become small at any compression level. Level 9 would halve
+    them again, but takes seven times as long to write and twice as long to read at Cityscapes'
+    size. PNG's row filters help photographs; flat areas decode faster without them.
     """
     no_filter = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     return _encode(label, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3, *no_filter])
 
 
 def encode_counts(counts: np.ndarray) -> str:
-    """Encode counts, [N, K] below 2**31, as a short text: most images hold few of the classes."""
+    """Encode counts, [N, K] below 2**31, as compressed text: most of them are 0."""
     return base64.b64encode(zlib.compress(counts.astype("<i4").tobytes(), 9)).decode()
 
 

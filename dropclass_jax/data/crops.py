@@ -1,12 +1,12 @@
-"""Where to crop, so that rare classes are seen and no class fills the crop.
+"""Crop positions that show rare classes and avoid crops filled by a single class.
 
-``transforms.draw_view`` places its window anywhere. Here it may be placed anew, in two ways that
-leave its size, scale and flip as they are:
+``transforms.draw_view`` places its window uniformly. Two rules may move the window; its size, scale
+and flip stay as they are:
 
-- *over a class*: a class is drawn, then one of its pixels, then one of the windows that hold it
-  (class-uniform sampling crops around a class's centroids: see ``sampling``);
-- *not too full*: while one class fills more than ``cat_max_ratio`` of the labelled pixels, another
-  window is tried (the rule of mmsegmentation's ``RandomCrop``).
+- *over a class*: draw a class, then one of its pixels, then one of the windows that contain the
+  pixel (class-uniform sampling crops around a class's centroids: see ``sampling``);
+- *not too full*: while one class fills more than ``cat_max_ratio`` of the labelled pixels, try
+  another window (the rule of mmsegmentation's ``RandomCrop``).
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from dropclass_jax.data.transforms import View
 from dropclass_jax.errors import UserError
 from dropclass_jax.ops.labels import IGNORE_LABEL
 
-ATTEMPTS = 10  # further windows that are tried; the last one is taken as it is
+ATTEMPTS = 10  # how many further windows are tried; the last one is used in any case
 
 
 class CropRule(NamedTuple):
-    """When to place a window anew; the default never does.
+    """When to move a window; the default never does.
 
     Attributes:
       rare: probability that the window is placed over a class drawn by ``odds``, 0..1.
-      odds: K odds, of any sum, to draw a class with among those that the image holds.
-      cat_max_ratio: the most that one class may fill of a crop's labelled pixels; 1 is no limit.
+      odds: K unnormalised probabilities, to draw one of the classes that the image contains.
+      cat_max_ratio: the largest share of a crop's labelled pixels that one class may fill; 1 is no
+        limit.
     """
 
     rare: float = 0.0
@@ -39,14 +40,14 @@ class CropRule(NamedTuple):
 
 
 class CropDraws(NamedTuple):
-    """The variates of one example, all uniform in [0, 1).
+    """The random numbers of one example, all uniform in [0, 1).
 
     Attributes:
-      coin: whether to place the window over a class.
-      which: which class.
-      pixels: [1 + ATTEMPTS], which of its pixels.
-      down: [1 + ATTEMPTS], how far down among the windows.
-      right: [1 + ATTEMPTS], how far to the right.
+      coin: decides whether to place the window over a class.
+      which: selects the class.
+      pixels: [1 + ATTEMPTS], selects one of its pixels in each attempt.
+      down: [1 + ATTEMPTS], selects the window's top among the possible ones.
+      right: [1 + ATTEMPTS], selects the window's left edge.
     """
 
     coin: float
@@ -57,10 +58,10 @@ class CropDraws(NamedTuple):
 
 
 def check(rule: CropRule) -> None:
-    """Refuse a rule that makes no sense.
+    """Check that a rule's values are in their ranges.
 
     Raises:
-      UserError: names the value.
+      UserError: one is not; the message names it.
     """
     if not 0 <= rule.rare <= 1:
         raise UserError(f"rare_crop {rule.rare}: want a probability, 0 (off) to 1")
@@ -69,21 +70,21 @@ def check(rule: CropRule) -> None:
 
 
 def inverse_odds(class_pixels: np.ndarray) -> tuple[float, ...]:
-    """Odds for ``CropRule``: the inverse of the pixels of each class, [K], and 0 where none."""
+    """Odds for ``CropRule``: 1 / the pixel count of each class, [K]; 0 where it is 0."""
     pixels = np.asarray(class_pixels, float)
     return tuple(np.divide(1.0, pixels, out=np.zeros_like(pixels), where=pixels > 0).tolist())
 
 
 def draw(rng: np.random.Generator) -> CropDraws:
-    """As many variates every time, so that no option changes what another draws."""
+    """Draw the random numbers; always as many, so that no option changes what another draws."""
     coin, which = rng.random(2)
     return CropDraws(coin, which, *rng.random((3, 1 + ATTEMPTS)))
 
 
 def count_classes(label: np.ndarray) -> np.ndarray:
-    """Pixels of each value of a label, uint8 [H, W] to int64 [256]."""
-    # Four times as fast as bincount, which makes 8-byte integers of the label first. Its counts
-    # are float32, exact up to 2**24; rows are few enough to stay below that.
+    """Count the pixels of each value in a label, uint8 [H, W] to int64 [256]."""
+    # calcHist is four times as fast as bincount, which first converts the label to 8-byte integers.
+    # It counts in float32, exact up to 2**24: count few enough rows at a time to stay below that.
     rows = max(1, 2**24 // max(label.shape[1], 1))
     total = np.zeros(256, np.int64)
     for start in range(0, label.shape[0], rows):
@@ -100,15 +101,18 @@ def choose(
     focus: int | None = None,
     ignore_label: int = IGNORE_LABEL,
 ) -> View:
-    """The view, its window perhaps placed anew.
+    """Apply a crop rule to a view.
 
     Args:
       view: from ``transforms.draw_view``.
       label: uint8 [H, W], of the whole image.
-      rule: when to place anew.
-      draws: the randomness.
-      focus: a class that the crop shall hold if the image does, whatever ``rule`` says.
-      ignore_label: pixels that do not count.
+      rule: when to move the window.
+      draws: from ``draw``.
+      focus: a class to place the window over if the image contains it, whatever ``rule`` says.
+      ignore_label: value of pixels that do not count.
+
+    Returns:
+      The view, its window moved where the rule asks for it.
     """
     if focus is None and draws.coin < rule.rare:
         focus = _draw_class(label, rule.odds, draws.which)
@@ -128,7 +132,7 @@ def choose(
 
 
 def _draw_class(label: np.ndarray, odds: tuple[float, ...], which: float) -> int | None:
-    """One of the classes that a label holds; None where all of them have odds of 0."""
+    """Draw one of the classes in a label by ``odds``; None if all of those have odds 0."""
     present = np.where(count_classes(label)[: len(odds)] > 0, odds, 0.0)
     total = np.cumsum(present)
     if not len(total) or total[-1] <= 0:
@@ -137,10 +141,10 @@ def _draw_class(label: np.ndarray, odds: tuple[float, ...], which: float) -> int
 
 
 def _find(label: np.ndarray, focus: int, view: View) -> np.ndarray:
-    """Pixels of the scaled label that are of class ``focus``, int64 [N, 2], rows and columns.
+    """Rows and columns of the pixels of class ``focus`` in the scaled label, int64 [N, 2].
 
-    Where the image grows, every pixel of the source has one pixel here, the one under its centre;
-    where it shrinks, the pixels that are left are all there.
+    If the image is enlarged, each source pixel gives one pixel, the one under its centre; if it is
+    shrunk, the result is all pixels of the class that remain in the shrunken label.
     """
     scale = view.scale
     if scale < 1:
@@ -158,7 +162,7 @@ def _find(label: np.ndarray, focus: int, view: View) -> np.ndarray:
 def _over(
     points: np.ndarray, view: View, shape: tuple[int, int], draws: CropDraws, attempt: int
 ) -> View:
-    """One of the windows that hold one of the points."""
+    """Move the window to a random place where it contains a random one of the points, [N, 2]."""
     point = points[int(draws.pixels[attempt] * len(points))]
     corner = []
     for at, length, size, u in zip(
@@ -174,7 +178,7 @@ def _over(
 
 
 def _anywhere(view: View, shape: tuple[int, int], draws: CropDraws, attempt: int) -> View:
-    """Any of the windows."""
+    """Move the window to a uniformly random place."""
     spare = (
         max(transforms.scaled_length(n, view.scale) - size, 0)
         for n, size in zip(shape, (view.height, view.width), strict=True)
@@ -185,7 +189,7 @@ def _anywhere(view: View, shape: tuple[int, int], draws: CropDraws, attempt: int
 
 
 def _balanced(label: np.ndarray, view: View, most: float, ignore_label: int) -> bool:
-    """Whether a view holds two classes or more, none of which fills more than ``most`` of it."""
+    """Whether a view shows two classes or more, each below ``most`` of its labelled pixels."""
     pixels = count_classes(transforms.resample_label(label, view))
     pixels[ignore_label] = 0
     return np.count_nonzero(pixels) > 1 and pixels.max() < most * pixels.sum()

@@ -1,4 +1,4 @@
-"""What is known of each data set before a pixel is read: class names, colours, weights."""
+"""Metadata of the data sets: class names, colours, class weights, normalisation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
-    """The facts of a data set that do not depend on its pixels.
+    """Metadata of a data set.
 
     Attributes:
-      name: the name that ``dropclass_jax.data.load`` knows the set by.
+      name: the name under which ``dropclass_jax.data.load`` finds the set.
       classes: K class names; a label value is an index into them.
-      colors: K RGB colours, 0..255, for pictures of labels.
-      ignore_label: the label value that is never trained on and never scored.
-      class_weights: K weights for the cross-entropy, or None where the set has no customary ones.
-      train_pixels: labelled pixels of each class in the official training split, where they are
-        known without counting.
+      colors: K RGB colours, 0..255, to display labels with.
+      ignore_label: the label value of pixels that are neither trained on nor scored.
+      class_weights: K weights for the cross-entropy, or None if the set has no customary ones.
+      train_pixels: labelled pixels of each class in the official training split, or None if they
+        have to be counted.
       mean: RGB mean that images are normalised with, on the 0..1 scale.
       std: RGB standard deviation, on the 0..1 scale.
-      window: of a set of 16-bit images, the two values that became 0 and 255, or ``'image'`` where
-        each image has its own; None for a set of 8-bit images, and where it was not kept. See
+      window: for 16-bit images, the two values that are mapped to 0 and 255, or ``'image'`` if
+        each image has its own; None for 8-bit images, and for sets that did not record it. See
         ``windows.to_8bit``.
     """
 
@@ -47,7 +47,7 @@ class DatasetInfo:
 
 
 def class_list(info: DatasetInfo) -> list[dict[str, Any]]:
-    """The classes as JSON, in the order of their labels: ``name`` and ``color``."""
+    """The ``name`` and ``color`` of each class as JSON, in the order of the labels."""
     return [
         {"name": name, "color": color}
         for name, color in zip(info.classes, info.colors, strict=True)
@@ -55,7 +55,7 @@ def class_list(info: DatasetInfo) -> list[dict[str, Any]]:
 
 
 def counted_class_list(info: DatasetInfo) -> list[dict[str, Any]]:
-    """``class_list`` with ``train_pixels`` and their share, ``train_pixel_share``."""
+    """``class_list`` with each class's ``train_pixels`` and ``train_pixel_share``."""
     total = max(sum(info.train_pixels), 1)
     return [
         {**entry, "train_pixels": pixels, "train_pixel_share": pixels / total}
@@ -68,7 +68,7 @@ def _from_table(name: str, table: dict[str, tuple[int, int, int]], **facts) -> D
 
 
 def distinct_colors(number: int) -> tuple[tuple[int, int, int], ...]:
-    """The first colours of the palette of Pascal VOC, black first: as far apart as it gets.
+    """The first colours of Pascal VOC's palette, which are easy to tell apart; black is the first.
 
     Bit i of a channel's value is bit ``3 (7 - i) + channel`` of the class's number (VOC
     development kit, ``VOClabelcolormap``).
@@ -85,7 +85,7 @@ def distinct_colors(number: int) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-# The 11 classes and colours of the SegNet tutorial (Badrinarayanan et al., TPAMI 2017). Its value
+# The 11 classes and colours of the SegNet tutorial (Badrinarayanan et al., TPAMI 2017). Its label
 # 11, void, becomes `ignore_label` when the set is prepared.
 CAMVID = _from_table(
     "camvid",
@@ -135,7 +135,7 @@ CITYSCAPES = _from_table(
         *(0.8373, 0.918, 0.866, 1.0345, 1.0166, 0.9969, 0.9754, 1.0489, 0.8786, 1.0023),
         *(0.9539, 0.9843, 1.1116, 0.9037, 1.0865, 1.0955, 1.0865, 1.1529, 1.0507),
     ),
-    # Counted over the 2,975 fine label maps; with 715,747,311 ignored pixels they fill the images.
+    # Counted over the 2,975 fine label maps; the other 715,747,311 pixels are ignored ones.
     train_pixels=(
         *(2_036_416_525, 336_090_793, 1_260_636_120, 36_199_498, 48_454_166, 67_789_506),
         *(11_477_088, 30_448_193, 879_783_988, 63_949_536, 221_979_646, 67_326_424, 7_463_162),

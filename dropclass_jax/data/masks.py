@@ -1,8 +1,8 @@
-"""Label files: stored values to classes, with nothing lost in silence on the way.
+"""Reading of label files (masks), with the values exactly as stored, and mapping to classes.
 
-A PNG can hold the same picture in many ways, and the usual readers turn one into another without
-a word: palette indices become colours, 16 bits become 8, a 4-bit value 3 becomes 51. Here a value
-is what was stored, and what has no such value is refused.
+A PNG can store the same picture in many ways, and common readers silently convert between them:
+palette indices become colours, 16 bits become 8, a 4-bit value 3 becomes 51. The functions here
+return the stored values, and raise an error for files in which they are not well defined.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dropclass_jax.data import codec, headers, tiff
 from dropclass_jax.data.files import File
 from dropclass_jax.errors import UserError
 
-# In a table: no class and not ignored. So that there may be 254 classes, 0..253.
+# In a lookup table: neither a class nor ignored. This leaves 254 possible classes, 0..253.
 UNKNOWN = 254
 MAX_CLASSES = UNKNOWN
 
 
-# Formats that keep every value; a WebP only if it was compressed without loss.
+# Formats that keep every value; WebP only if it was compressed losslessly.
 LOSSLESS = ("PNG", "TIFF", "BMP", "WebP", "GIF", "PNM")
 
 
 def read_codes(file: File) -> tuple[str, np.ndarray]:
-    """Read what a mask stores.
+    """Read the values that a mask stores.
 
     Returns:
-      ``("index", uint8 [H, W])`` of a grey, palette or bilevel image, or
-      ``("color", int32 [H, W])`` of an RGB one, packed as ``r << 16 | g << 8 | b``.
+      ``("index", uint8 [H, W])`` for a grey, palette or bilevel image, or
+      ``("color", int32 [H, W])`` for an RGB one, packed as ``r << 16 | g << 8 | b``.
 
     Raises:
-      UserError: it cannot be read, was compressed with loss, has more than 8 bits, or several
-        pages or frames, is partly transparent, or an 8-bit TIFF in which 0 is white.
+      UserError: the file cannot be read, is lossily compressed, has more than 8 bits or several
+        pages or frames, is partly transparent, or is an 8-bit TIFF in which 0 is white.
     """
     encoded = file.read()
     _check_lossless(file, encoded)
@@ -55,7 +55,7 @@ def read_codes(file: File) -> tuple[str, np.ndarray]:
 
 
 def _check_lossless(file: File, encoded: bytes) -> None:
-    """Refuse formats that change values."""
+    """Raise ``UserError`` for lossy formats."""
     kind = headers.kind(encoded)
     if kind == "WebP" and not headers.is_lossless_webp(encoded):
         kind = "lossy WebP"
@@ -66,10 +66,10 @@ def _check_lossless(file: File, encoded: bytes) -> None:
 
 
 def _stored_in_tiff(file: File, encoded: bytes) -> np.ndarray:
-    """The values of a TIFF as stored: uint8 or uint16 [H, W] of one sample, else [H, W, S]."""
+    """The stored values of a TIFF, uint8 or uint16: [H, W], or [H, W, S] with several samples."""
     values, bits, photometric, has_alpha, _ = tiff.stored(file.where, encoded, is_mask=True)
     if photometric == tiff.MIN_IS_WHITE:
-        # Of black and white all programs agree which is which; of values they do not.
+        # All programs agree on black and white, but not on whether to invert other values.
         if bits > 1:
             raise UserError(
                 f"{file.where} is a TIFF in which 0 is white (MinIsWhite), and programs differ in "
@@ -82,13 +82,13 @@ def _stored_in_tiff(file: File, encoded: bytes) -> np.ndarray:
 
 
 def pack(colors: np.ndarray) -> np.ndarray:
-    """RGB uint8 [..., 3 or more] to int32 ``r << 16 | g << 8 | b``."""
+    """Pack RGB, uint8 [..., 3 or more], into int32 ``r << 16 | g << 8 | b``."""
     r, g, b = (colors[..., channel].astype(np.int32) for channel in range(3))
     return r << 16 | g << 8 | b
 
 
 def unpack(code: int) -> tuple[int, int, int]:
-    """The colour of a packed one.
+    """The RGB colour of a packed one, the inverse of ``pack``.
 
     >>> unpack(0x804020)
     (128, 64, 32)
@@ -100,7 +100,7 @@ def read_index(file: File) -> np.ndarray:
     """The values of a single-channel mask, uint8 [H, W].
 
     Raises:
-      UserError: as ``read_codes`` does, and at a mask of colours.
+      UserError: as ``read_codes``, and for a colour mask.
     """
     kind, values = read_codes(file)
     if kind != "index":
@@ -112,19 +112,19 @@ def read_index(file: File) -> np.ndarray:
 
 
 def translate(codes: np.ndarray, table: np.ndarray, file: File, wanted: str) -> np.ndarray:
-    """Stored values to classes.
+    """Map stored values to classes.
 
     Args:
       codes: [H, W], indices into the table.
-      table: uint8, the class of each code, 255 to ignore it, ``UNKNOWN`` to refuse it.
-      file: where the codes are from.
-      wanted: what they may be, for the message.
+      table: uint8, the class of each code; 255 for an ignored one, ``UNKNOWN`` for an invalid one.
+      file: the file of the codes, for the error message.
+      wanted: the valid values, for the error message.
 
     Returns:
       uint8 [H, W].
 
     Raises:
-      UserError: names the first unknown value, its place and what is wanted.
+      UserError: names the first unknown value, its position and the valid ones.
     """
     label = table[codes]
     if (unknown := label == UNKNOWN).any():
@@ -138,5 +138,5 @@ def translate(codes: np.ndarray, table: np.ndarray, file: File, wanted: str) -> 
 
 
 def palette(file: File) -> list[tuple[int, int, int]]:
-    """The colours of a palette mask, in the order of their indices; none if it has no palette."""
+    """The palette of a mask, in the order of the indices; empty if it has none."""
     return headers.palette(file.read())

@@ -1,4 +1,4 @@
-"""Many files at once, in order: what threads and progress bars are to the rest of the house."""
+"""A multithreaded ``map`` that keeps the order, and a progress bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T, R = TypeVar("T"), TypeVar("R")
 
 
 def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """``map`` on several threads, in order, with no more than a few results waiting."""
+    """``map`` on ``THREADS`` threads, in order; at most ``2 * THREADS`` results wait to be read."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = deque()
         for item in items:
@@ -28,5 +28,5 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def progress(items: Iterable[T], what: str, total: int | None) -> Iterable[T]:
-    """The items, with a bar on a terminal if they take longer than two seconds."""
+    """The items, with a progress bar on a terminal if they take longer than two seconds."""
     return tqdm(items, what, total, leave=False, disable=None, delay=2)

@@ -1,7 +1,7 @@
-"""Sets that are read from pairs of an image and a label file: listed, read, checked, fingerprinted.
+"""Data sets made of pairs of an image file and a label file: list, read, check and fingerprint.
 
-``check`` and ``prepare`` see a source through the same ``outcomes``: what one calls bad the other
-refuses, in the same words.
+``check`` and ``prepare`` both read a source through ``outcomes``, so that they find the same faults
+and report them with the same messages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dropclass_jax.errors import UserError
 
 
 class Pair(NamedTuple):
-    """An image file and its label file; no label where the set has been published without."""
+    """An image file and its label file; None as the label where it is not published."""
 
     id: str
     image: File
@@ -28,12 +28,12 @@ class Pair(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a split consists of, before any of it is read.
+    """The files of a split, before any of them is read.
 
     Attributes:
-      pairs: can be iterated again and again.
-      faults: what is wrong with the list itself, a line each.
-      recipe: JSON that changes with the content of the files; None to take it from the pairs.
+      pairs: the pairs in order; can be iterated several times.
+      faults: one line for each fault of the list itself.
+      recipe: JSON that changes with the content of the files; None to derive it from the pairs.
     """
 
     pairs: Iterable[Pair]
@@ -42,15 +42,15 @@ class Listing(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """How many pairs there are; None where only reading them tells."""
+        """The number of pairs; None if it is known only after reading them."""
         return len(self.pairs) if isinstance(self.pairs, Sequence) else None
 
 
 def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
-    """The folder of a set's source.
+    """Check that the folder of a set's source is given and exists, and return it.
 
     Raises:
-      UserError: it was not given, or is no folder.
+      UserError: it is None or not a folder.
     """
     if source_dir is None:
         raise UserError(
@@ -66,7 +66,7 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
 
 
 def overlap_notes(listings: Mapping[str, Listing]) -> list[str]:
-    """A note for each split that lists images of ``train``: its scores are of what was learned."""
+    """A warning for each other split that shares images with ``train``: its scores mean little."""
     train = {pair.image.where for pair in listings["train"].pairs}
     notes = []
     for split, listed in listings.items():
@@ -84,7 +84,7 @@ def overlap_notes(listings: Mapping[str, Listing]) -> list[str]:
 def count_notes(
     name: str, listings: Mapping[str, Listing], official: Mapping[str, int]
 ) -> list[str]:
-    """A note for each split that has not as many images as the official release."""
+    """A note for each split whose number of images differs from the official release."""
     return [
         f"{name}: {split} has {listed.total} images, the official release {official[split]}"
         for split, listed in listings.items()
@@ -93,11 +93,11 @@ def count_notes(
 
 
 class PairBuilder(SegmentationBuilder, skip_registration=True):
-    """A builder of a set that lies somewhere as pairs of files.
+    """A builder of a data set that is stored as pairs of files.
 
     Attributes:
       listings: the pairs of each split.
-      skip_bad: whether bad pairs are left out; else the first is an error.
+      skip_bad: whether bad pairs are left out; otherwise the first one raises an error.
     """
 
     def __init__(
@@ -111,16 +111,16 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         skip_bad: bool,
         notes: Sequence[str] = (),
     ) -> None:
-        """Take the listings' fingerprint.
+        """Compute the fingerprint of the listed files.
 
         Args:
           facts: names, colours and the ignore label.
           prepared_dir: the folder of all prepared sets.
           source_dir: the folder with the files.
           listings: the pairs of each split, in the order in which splits are written.
-          options: what else decides the result, as JSON.
-          skip_bad: leave bad pairs out instead of refusing the set.
-          notes: lines to tell the user once.
+          options: all other settings that determine the result, as JSON.
+          skip_bad: leave out bad pairs instead of raising an error.
+          notes: lines to show to the user once.
         """
         self.listings = dict(listings)
         self.skip_bad = skip_bad
@@ -134,10 +134,10 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def read(self, pair: Pair) -> Example:
-        """Read and check one pair; a ``UserError`` names the file, its fault and the mend."""
+        """Read and check one pair; a ``UserError`` names the file, the fault and how to mend it."""
 
     def outcomes(self, split: str) -> Iterator[Example | UserError]:
-        """Every example of a split in order, or what is wrong with it; first the list's faults."""
+        """The faults of a split's list, then each example in order, or the error in its place."""
         listing = self.listings[split]
         yield from map(UserError, listing.faults)
         turned = 0
@@ -174,7 +174,7 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
 
 
 def _recipe(listing: Listing, memory: Path) -> Any:
-    """The names of the pairs with the checksums of their files."""
+    """The ids of the pairs with the checksums of their image files, and of their label files."""
     if listing.recipe is not None:
         return listing.recipe
     images = checksums.checksums([pair.image for pair in listing.pairs], memory)

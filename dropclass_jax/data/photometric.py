@@ -1,9 +1,9 @@
 """Photometric jitter: brightness, contrast, saturation and hue, drawn first and then applied.
 
-The usual one, from SSD (Liu et al., ECCV 2016, section 2.2) by way of mmsegmentation's
-``PhotoMetricDistortion``, whose values are ``USUAL``. Brightness, contrast and one order of both
-are a table of 256 values; saturation and hue are two tables in OpenCV's 8-bit HSV. Every stage is
-rounded and clipped to 8 bits.
+The method is that of SSD (Liu et al., ECCV 2016, section 2.2) as mmsegmentation's
+``PhotoMetricDistortion`` has it, whose values are ``USUAL``. Brightness and contrast are lookup
+tables of 256 values, combined into one where they follow each other; saturation and hue are lookup
+tables in OpenCV's 8-bit HSV. Every stage is rounded and clipped to 8 bits.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ HUES = 180  # OpenCV's 8-bit hue: the circle in steps of 2 degrees
 
 
 class JitterRange(NamedTuple):
-    """How far each quantity may go; 0 leaves it alone.
+    """The range of each quantity; 0 leaves it unchanged.
 
     Attributes:
-      brightness: added to every channel: -b to b grey levels of 255.
-      contrast: factor of every channel, 1 - c to 1 + c.
-      saturation: factor of the saturation, 1 - s to 1 + s.
-      hue: turn of the hue, -h to h steps of 2 degrees, whole.
+      brightness: b, to add -b to b grey levels (of 255) to every channel.
+      contrast: c, to multiply every channel by 1 - c to 1 + c.
+      saturation: s, to multiply the saturation by 1 - s to 1 + s.
+      hue: h, to rotate the hue by -h to h steps of 2 degrees; a whole number.
     """
 
     brightness: float = 0.0
@@ -39,7 +39,7 @@ USUAL = JitterRange(brightness=32.0, contrast=0.5, saturation=0.5, hue=18)
 
 
 class Jitter(NamedTuple):
-    """One draw of it; the default changes nothing."""
+    """One jitter drawn from a ``JitterRange``; the default changes nothing."""
 
     brightness: float = 0.0
     contrast: float = 1.0
@@ -49,10 +49,10 @@ class Jitter(NamedTuple):
 
 
 def check(ranges: JitterRange) -> None:
-    """Refuse ranges that make no sense.
+    """Check that the ranges are possible ones.
 
     Raises:
-      UserError: names the first of them.
+      UserError: one is not; the message names the first.
     """
     limits = JitterRange(255.0, 1.0, 1.0, HUES // 2)
     for name, value, most in zip(ranges._fields, ranges, limits, strict=True):
@@ -62,14 +62,14 @@ def check(ranges: JitterRange) -> None:
 
 
 def draw_jitter(rng: np.random.Generator, ranges: JitterRange) -> Jitter:
-    """Draw one jitter: each of the four is left alone half of the time.
+    """Draw one jitter, in which each of the four quantities changes with probability 1/2.
 
-    Contrast comes before saturation and hue or after them, equally often. Takes ``VARIATES``
-    variates whatever it is asked for, so that no option changes what another draws.
+    Contrast is applied before or after saturation and hue, with equal probability. Always draws
+    ``VARIATES`` random numbers, so that no option changes what another draws.
 
     Args:
       rng: the only source of randomness.
-      ranges: how far each may go.
+      ranges: the range of each quantity.
     """
     *coins, order, u, v, w, x = rng.random(VARIATES)
     b, c, s, h = (on < 0.5 for on in coins)
@@ -87,7 +87,7 @@ def jitter_image(image: np.ndarray, jitter: Jitter) -> np.ndarray:
 
     Args:
       image: RGB uint8 [H, W, 3].
-      jitter: what to do.
+      jitter: from ``draw_jitter``.
 
     Returns:
       RGB uint8 [H, W, 3]; ``image`` itself where there is nothing to do.

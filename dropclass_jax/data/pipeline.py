@@ -1,9 +1,9 @@
-"""Batches from a source, by grain: a pure function of ``(seed, step)``.
+"""Input pipeline (grain): batches as a pure function of ``(seed, step)``.
 
-Neither the number of threads nor the number of processes changes what is in a batch: grain batches
-a random access map, so that batch n is the same whoever computes it, and process p of P takes
-every P-th local batch, starting at its own. Concatenated, they are the global batch of one process.
-Batches are uint8, to be normalised on the device.
+Neither the number of threads nor the number of processes changes the content of a global batch:
+grain batches a random-access map, so that batch n is the same whichever thread or process computes
+it. Process p of P takes local batches p, p + P, p + 2P, ...; those of one step, concatenated, are
+the global batch that a single process would get. Batches are uint8; normalise them on the device.
 """
 
 from __future__ import annotations
@@ -38,33 +38,34 @@ def train_iterator(
     prefetch: int = 2,
     cache_bytes: int = 0,
 ) -> grain.DatasetIterator:
-    """Augmented batches without end, each epoch in its own order.
+    """An infinite stream of augmented batches, reshuffled every epoch.
 
-    The stream of examples runs through the set again and again, newly shuffled each time, and is
-    cut into batches as it comes: a batch may hold the end of one epoch and the start of the next.
-    To continue it exactly, anywhere and in any number of processes, start at a later step.
+    The stream of examples is cut into batches across epochs: a batch may hold the end of one epoch
+    and the start of the next. To resume exactly, on any machine and with any number of processes,
+    pass the step to continue from as ``start_step``.
 
-    In memory at once are the batches made ahead and those being made (``check_memory``), one
-    decoded image a thread, and ``cache_bytes``.
+    Memory holds the prefetched batches and those being made (see ``check_memory``), one decoded
+    image per thread, and the cache of ``cache_bytes``.
 
     Args:
       source: the split to train on.
       seed: decides order, sampling and augmentation, together with the step; 0..2**32 - 1.
-      batch_size: examples in a global batch, over all processes.
-      augmentation: what may happen to an example; its crop h, w is the examples' size.
-      sampler: which examples are drawn by class instead of as they come.
-      start_step: how many global batches to pass over; nothing is read for it.
-      process_index: which process this is.
-      process_count: how many processes share the global batch of B; each gets b = B / count.
-      num_threads: threads that make batches, one batch each; default: one a core, at most 16.
-      prefetch: batches made ahead; at least one a thread.
-      cache_bytes: keep decoded images in memory up to this size; changes nothing but the speed.
+      batch_size: B, examples in a global batch, over all processes.
+      augmentation: settings of the augmentation; its crop h, w is the size of the examples.
+      sampler: which share of the examples is drawn by class instead of in shuffled order.
+      start_step: how many global batches to skip, without reading them.
+      process_index: index of this process, from 0.
+      process_count: number of processes that share the global batch; each gets b = B / count.
+      num_threads: threads that make batches, one batch each; default: one per core, at most 16.
+      prefetch: batches made in advance; at least one per thread.
+      cache_bytes: memory for decoded images; affects the speed alone.
 
     Returns:
       An iterator of ``image`` uint8 [b, h, w, 3], ``label`` uint8 [b, h, w] and ``id`` str [b].
 
     Raises:
-      UserError: at sizes that do not fit each other, or the machine's memory.
+      UserError: the split is empty, a setting is out of its range, the batch size is no multiple of
+        the number of processes, or the batches do not fit into the machine's memory.
     """
     local = _local_batch_size(batch_size, process_count)
     if len(source) == 0:
@@ -84,7 +85,8 @@ def train_iterator(
         train_example, source=source, sampler=sampler, augmentation=augmentation
     )
     indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    # An endless stream has no remainder; without saying so its length in batches of 1 overflows.
+    # An infinite stream has no remainder; without drop_remainder its length in batches of 1
+    # overflows.
     batches = indices.random_map(example).batch(local, drop_remainder=True, batch_fn=stack)
     first = start_step * process_count + process_index
     return iter(batches[first::process_count].to_iter_dataset(options))
@@ -101,11 +103,11 @@ def train_example(
     """One example of the stream: ``image`` uint8 [h, w, 3], ``label`` uint8 [h, w], ``id``.
 
     Args:
-      index: the example of the source that comes at this position.
-      rng: the position's own; the only source of randomness.
+      index: the example of the source at this position of the stream.
+      rng: the generator of this position; the only source of randomness.
       source: the split to train on.
-      sampler: whether another example is drawn instead.
-      augmentation: what may happen to it.
+      sampler: decides whether another example is drawn by class instead.
+      augmentation: settings of the augmentation.
     """
     draws = augment.draw(rng, augmentation)
     index, focus = sampling.choose(sampler, index, rng.random(sampling.VARIATES))
@@ -121,20 +123,20 @@ def eval_iterator(
     num_threads: int | None = None,
     prefetch: int = 2,
 ) -> grain.DatasetIterator:
-    """Every example once, in order, whole and unscaled, in batches of one shape.
+    """Every example of a split once, in order, uncropped and unscaled, in batches of one shape.
 
-    A split of images of several sizes is padded to its largest height and width, on the right and
-    below, with 0 (labels: 255): one shape is one compilation, and the same on all processes. The
-    last batch is filled up with examples that are all padding. All processes see the same number
-    of batches, ``ceil(len(source) / batch_size)``.
+    Images smaller than the split's largest height H and width W are padded at the bottom and on the
+    right with 0, labels with 255, so that the model compiles for one shape, the same on all
+    processes. The last batch is filled up with examples that are all padding. All processes get the
+    same number of batches, ``ceil(len(source) / batch_size)``.
 
     Args:
       source: the split to evaluate.
-      batch_size: examples in a global batch, over all processes.
-      process_index: which process this is.
-      process_count: how many processes share the global batch of B; each gets b = B / count.
-      num_threads: threads that make batches, one batch each; default: one a core, at most 16.
-      prefetch: batches made ahead; at least one a thread.
+      batch_size: B, examples in a global batch, over all processes.
+      process_index: index of this process, from 0.
+      process_count: number of processes that share the global batch; each gets b = B / count.
+      num_threads: threads that make batches, one batch each; default: one per core, at most 16.
+      prefetch: batches made in advance; at least one per thread.
 
     Returns:
       An iterator of ``image`` uint8 [b, H, W, 3], ``label`` uint8 [b, H, W], ``id`` str [b],
@@ -142,7 +144,8 @@ def eval_iterator(
       where the whole example is padding (then ``size`` is 0 and ``id`` is empty).
 
     Raises:
-      UserError: at a batch size that does not fit the processes, or the machine's memory.
+      UserError: the batch size is no multiple of the number of processes, or the batches do not fit
+        into the machine's memory.
     """
     local = _local_batch_size(batch_size, process_count)
     shape = largest_shape(source)
@@ -204,8 +207,8 @@ def _read_options(num_threads: int | None, prefetch: int) -> grain.ReadOptions:
 
 
 def batches_in_memory(num_threads: int, prefetch: int = 2) -> int:
-    """How many batches there are at once, at most."""
-    # Those made ahead, the single examples of those being made, and the one that is trained on.
+    """The largest number of batches that are in memory at once."""
+    # The prefetched ones, the examples of those being made, and the one in use.
     return max(prefetch, num_threads) + num_threads + 1
 
 
@@ -215,12 +218,12 @@ def machine_memory() -> int:
 
 
 def decoded_bytes(shapes: np.ndarray) -> int:
-    """Bytes of decoded images of these heights and widths, [..., 2]: three channels and a label."""
+    """Bytes of decoded images with labels, uint8, from their heights and widths, [..., 2]."""
     return 4 * int(np.prod(shapes, axis=-1, dtype=np.int64).sum())
 
 
 def batch_bytes(batch_size: int, shape: tuple[int, int], batches: int) -> int:
-    """Bytes of some batches of uint8: three channels and the label."""
+    """Bytes of a number of batches of images with labels, uint8."""
     return batch_size * batches * decoded_bytes(np.array(shape))
 
 
@@ -231,17 +234,17 @@ def check_memory(
     cache_bytes: int = 0,
     memory: int | None = None,
 ) -> None:
-    """Refuse batches that cannot fit, before the first is made.
+    """Check that the batches fit into memory, before the first is made.
 
     Args:
       batch_size: examples in a batch of this process.
       shape: height and width of an example.
       batches: batches that are in memory at once.
-      cache_bytes: what decoded images may take besides.
-      memory: bytes to fit into; default: all that the machine has.
+      cache_bytes: bytes of the cache of decoded images, in addition.
+      memory: available bytes; default: the machine's whole memory.
 
     Raises:
-      UserError: names the sizes, what they need and what there is.
+      UserError: they do not fit; names the sizes, the memory needed and the memory there is.
     """
     memory = machine_memory() if memory is None else memory
     needed = batch_bytes(batch_size, shape, batches) + cache_bytes

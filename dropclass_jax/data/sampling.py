@@ -1,9 +1,9 @@
-"""Which images are read: as they come, or a share of them by class.
+"""Class-uniform sampling of training images.
 
-*Class-uniform sampling* (Zhu et al., "Improving Semantic Segmentation via Video Propagation and
-Label Relaxation", CVPR 2019, after Rota Bulò et al., CVPR 2018): draw a class, every one as likely,
-then one of the images that hold it, and crop where it is. What is drawn depends on the position in
-the stream alone; the other positions show what they would show without it.
+Zhu et al., "Improving Semantic Segmentation via Video Propagation and Label Relaxation", CVPR 2019,
+after Rota Bulò et al., CVPR 2018: draw a class uniformly, then one of the images that contain it,
+and crop over the class. It applies to a share of the examples; the draw depends on the position in
+the stream alone, and the other positions show the same images as without it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ VARIATES = 3
 
 
 class Sampler(NamedTuple):
-    """How to draw images by class.
+    """The settings of class-uniform sampling, for one split.
 
     Attributes:
-      share: of the examples that are drawn so, 0..1.
-      crop: also place their crops over the class.
-      images: for each class that any image holds, the class and the indices of its images, int64.
+      share: share of the examples that are drawn by class, 0..1.
+      crop: whether to place their crops over the class.
+      images: each class that occurs, with the indices of the images that contain it, int64.
     """
 
     share: float = 0.0
@@ -40,11 +40,11 @@ def class_uniform(class_pixels: np.ndarray, share: float, crop: bool = True) -> 
 
     Args:
       class_pixels: [N, K], pixels of each class in each image.
-      share: of the examples that are drawn by class, 0 to 1.
-      crop: also place their crops over the class.
+      share: share of the examples that are drawn by class, 0 to 1.
+      crop: whether to place their crops over the class.
 
     Raises:
-      UserError: the share is not one, or no image holds any class.
+      UserError: the share is outside 0 to 1, or it is above 0 and no image contains any class.
     """
     if not 0 <= share <= 1:
         raise UserError(f"class_uniform {share}: want a share of the examples, 0 (off) to 1")
@@ -56,15 +56,15 @@ def class_uniform(class_pixels: np.ndarray, share: float, crop: bool = True) -> 
 
 
 def choose(sampler: Sampler, index: int, variates: Sequence[float]) -> tuple[int, int | None]:
-    """The image to read, and the class that its crop shall hold.
+    """Choose the image at one position of the stream, and the class to crop over.
 
     Args:
-      sampler: how to draw.
-      index: the image that comes at this position anyway.
-      variates: ``VARIATES`` uniform ones in [0, 1): whether, which class, which image.
+      sampler: the settings.
+      index: the image at this position without class-uniform sampling.
+      variates: ``VARIATES`` uniform in [0, 1): whether to draw by class, which class, which image.
 
     Returns:
-      An image's index, and a class or None.
+      The index of the image, and the class to place the crop over or None.
     """
     whether, which, image = variates
     if whether >= sampler.share:

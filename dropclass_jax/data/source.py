@@ -13,11 +13,11 @@ from dropclass_jax.data import codec
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSource:
-    """One split: ``len()`` and ``[i]``, safe to read from several threads.
+    """One split of a prepared set, a sequence of examples; safe to read from several threads.
 
     Attributes:
       records: encoded ``image``, ``label`` and ``id`` of each example, as bytes.
-      shapes: int64 [N, 2], height and width of each example, known without decoding it.
+      shapes: int64 [N, 2], height and width of each example, available without decoding.
       class_pixels: int32 [N, K], labelled pixels of each class in each example, likewise.
     """
 

@@ -1,7 +1,7 @@
-"""Streets: drawn road scenes, so that everything runs without a download.
+"""Streets: a synthetic data set of drawn road scenes, which needs no download.
 
-In ``train`` and ``val`` rare classes stand in their usual context with probability ``rho``; in
-``val_out`` never. A model that has learnt the context instead of the class loses there.
+In ``train`` and ``val`` rare classes appear in their usual context with probability ``rho``, in
+``val_out`` never. A model that has learnt the context instead of the class scores lower there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from dropclass_jax.data.builder import Example, SegmentationBuilder
 from dropclass_jax.data.info import STREETS
 from dropclass_jax.errors import UserError
 
-# Raise it with any change of what a scene looks like: prepared sets are kept by it.
+# Increase it with every change to what a scene looks like: it is part of the fingerprint by which
+# prepared sets are found.
 DRAWING_VERSION = 1
 SPLITS = ("train", "val", "val_out")
 
 
 class Streets(SegmentationBuilder, skip_registration=True):
-    """Drawn scenes in the splits ``train``, ``val`` and ``val_out``."""
+    """Synthetic scenes in the splits ``train``, ``val`` and ``val_out``."""
 
     name = "streets"
 
@@ -39,7 +40,7 @@ class Streets(SegmentationBuilder, skip_registration=True):
         height: int = 128,
         width: int = 256,
     ) -> None:
-        """Say what to draw.
+        """Set the number, size and statistics of the scenes.
 
         Scene i of a split depends on ``(seed, split, i)`` alone: a longer split begins with the
         scenes of a shorter one.
@@ -47,16 +48,16 @@ class Streets(SegmentationBuilder, skip_registration=True):
         Args:
           prepared_dir: the folder of all prepared sets.
           source_dir: must be None.
-          train: scenes in ``train``.
-          val: scenes in ``val``.
-          val_out: scenes in ``val_out``.
-          seed: another seed draws another set, 0 or above.
+          train: number of scenes in ``train``.
+          val: number of scenes in ``val``.
+          val_out: number of scenes in ``val_out``.
+          seed: seed of the scenes, 0 or above.
           rho: probability that a rare object of ``train`` and ``val`` is in its usual context.
-          height: of a scene, in pixels, at least 16.
-          width: of a scene, in pixels, at least 16.
+          height: height of a scene in pixels, at least 16.
+          width: width of a scene in pixels, at least 16.
 
         Raises:
-          UserError: at a source_dir, or a size, seed or probability out of its range.
+          UserError: ``source_dir`` is given, or a size, seed or probability is out of its range.
         """
         if source_dir is not None:
             raise UserError(

@@ -1,13 +1,13 @@
-"""Random scale, crop and flip, drawn first and applied to image and label by one geometry.
+"""Random scale, crop and flip, drawn first and then applied alike to image and label.
 
-A training example shows a *view* of its image: a window of the scaled, perhaps mirrored image.
-``draw_view`` draws one from an explicit generator; ``view_image`` and ``view_label`` are its two
-deterministic halves, which resample nothing but the window. Both use half-pixel centres: pixel d
-of an image scaled by s has its centre at ``(d + 1/2) / s`` in the source. (OpenCV's
-``INTER_NEAREST`` does not, and would move labels by half an output pixel against the image.)
+A training example shows a *view* of its image: a window of the scaled, possibly mirrored image.
+``draw_view`` draws a view from an explicit generator; ``view_image`` and ``view_label`` apply it,
+deterministically, and resample only the window. Both use half-pixel centres: pixel d of an image
+scaled by s has its centre at ``(d + 1/2) / s`` in the source. (OpenCV's ``INTER_NEAREST`` does not,
+and would shift labels by half an output pixel relative to the image.)
 
-Scales are exact fractions, so that the geometry has no rounding in it. The recipe, scales 0.5 to
-2.1 in steps of 0.1, crop, flip, is that of HRNet's segmentation code, which DropClass follows.
+Scales are exact fractions, so that the geometry is free of rounding errors. The recipe (scales 0.5
+to 2.1 in steps of 0.1, crop, flip) is that of HRNet's segmentation code, which DropClass follows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ VIEW_VARIATES = 4
 
 
 class View(NamedTuple):
-    """A window of a scaled image, in pixels of the scaled image, mirrored last if ``flip``.
+    """A window of a scaled image, in pixels of the scaled image; ``flip`` mirrors the result.
 
-    Where the window reaches past the scaled image, on the right and below, there is padding.
+    Where the window extends beyond the scaled image, at the bottom or on the right, it is padded.
     """
 
     scale: Fraction
@@ -40,7 +40,7 @@ class View(NamedTuple):
 
 
 def scales(scale_range: tuple[float, float], scale_step: float) -> tuple[Fraction, ...]:
-    """The scales ``low, low + step, ...`` up to and with ``high``.
+    """The scales ``low, low + step, ...`` up to ``high``, inclusive.
 
     >>> [float(s) for s in scales((0.5, 0.8), 0.1)]
     [0.5, 0.6, 0.7, 0.8]
@@ -48,7 +48,7 @@ def scales(scale_range: tuple[float, float], scale_step: float) -> tuple[Fractio
     Raises:
       UserError: unless ``0 < low <= high`` and ``0 < step``.
     """
-    # 0.1 is no binary fraction: a thousandth is the finest scale that anyone writes down.
+    # 0.1 is not exact in binary: take the nearest fraction with a denominator up to 1000.
     low, high, step = (Fraction(x).limit_denominator(1000) for x in (*scale_range, scale_step))
     if not 0 < low <= high or step <= 0:
         raise UserError(
@@ -59,7 +59,7 @@ def scales(scale_range: tuple[float, float], scale_step: float) -> tuple[Fractio
 
 
 def scaled_length(length: int, scale: Fraction) -> int:
-    """How many pixels of the scaled axis have their centre inside the source; at least 1."""
+    """The scaled length of an axis: how many pixels have their centre in the source; at least 1."""
     p, q = scale.denominator, scale.numerator
     return max(1, -((p - 2 * length * q) // (2 * p)))
 
@@ -90,14 +90,14 @@ def view_of(
     scales: tuple[Fraction, ...],
     flip: bool = True,
 ) -> View:
-    """The view that four uniform variates stand for; no option changes what another makes of them.
+    """The view given by four uniform variates, each of which decides one property independently.
 
     Args:
-      variates: of the scale, the top, the left and the flip, each in [0, 1).
+      variates: for the scale, the top, the left and the flip, each in [0, 1).
       shape: height and width of the source image.
-      crop: height and width of the window; larger than the scaled image means padding.
+      crop: height and width of the window; padded where it is larger than the scaled image.
       scales: the scales to draw from.
-      flip: mirror half of the views.
+      flip: whether to mirror half of the views.
     """
     which, down, right, mirror = variates
     scale = scales[int(which * len(scales))]
@@ -108,17 +108,20 @@ def view_of(
 
 
 def visible(view: View, shape: tuple[int, int]) -> tuple[int, int]:
-    """How many rows and columns of a view show an image of ``shape``; the others are padding."""
+    """How many rows and columns of a view show an image of ``shape``; the rest is padding."""
     height, width = (scaled_length(n, view.scale) for n in shape)
     return min(view.height, height - view.top), min(view.width, width - view.left)
 
 
 def _source_span(start: int, stop: int, length: int, scale: Fraction) -> tuple[int, int, int]:
-    """The source pixels ``a..b`` that scaled pixels ``start..stop`` need, and ``start`` among them.
+    """The source span to resample for scaled pixels ``start..stop``, and where ``start`` is in it.
 
-    p source pixels make q scaled ones and then the pattern of interpolation weights repeats, so a
-    span that begins at a multiple of p is resampled exactly as the whole image is. One period on
-    either side is spare, for the neighbour that bilinear interpolation reads.
+    With a scale of q / p, the interpolation weights repeat every p source (q scaled) pixels, so a
+    span that begins at a multiple of p is resampled exactly as the whole image is. One more period
+    on either side provides the neighbours that bilinear interpolation reads.
+
+    Returns:
+      First and last (exclusive) source pixel, and the position of ``start`` in the resampled span.
     """
     p, q = scale.denominator, scale.numerator
     first = max(start // q - 1, 0)
@@ -127,14 +130,16 @@ def _source_span(start: int, stop: int, length: int, scale: Fraction) -> tuple[i
 
 
 def resample_image(image: np.ndarray, view: View) -> np.ndarray:
-    """The part of one view that shows the image, bilinearly, without antialiasing or mirroring.
+    """Resample the part of a view that shows the image, bilinearly and without antialiasing.
+
+    Neither pads nor mirrors; see ``frame``.
 
     Args:
       image: uint8 [H, W, 3].
-      view: what to show.
+      view: the view.
 
     Returns:
-      uint8 [h, w, 3], at most the view's height and width; perhaps a slice of ``image``.
+      uint8 [h, w, 3], at most the view's height and width; possibly a slice of ``image``.
     """
     height, width = image.shape[:2]
     rows, cols = visible(view, (height, width))
@@ -148,11 +153,13 @@ def resample_image(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def resample_label(label: np.ndarray, view: View) -> np.ndarray:
-    """The part of one view that shows the label, by nearest neighbour, without mirroring.
+    """Resample the part of a view that shows the label, by nearest neighbour.
+
+    Neither pads nor mirrors; see ``frame``.
 
     Args:
       label: uint8 [H, W].
-      view: what to show.
+      view: the view.
 
     Returns:
       uint8 [h, w], at most the view's height and width.
@@ -161,17 +168,17 @@ def resample_label(label: np.ndarray, view: View) -> np.ndarray:
     rows, cols = visible(view, (height, width))
     y = nearest(height, view.scale, view.top, view.top + rows)
     x = nearest(width, view.scale, view.left, view.left + cols)
-    # Rows, then columns: a fifth of the time of one index of both.
+    # Indexing rows and then columns takes a fifth of the time of indexing both at once.
     return label[y].take(x, axis=1)
 
 
 def frame(window: np.ndarray, view: View, fill: int) -> np.ndarray:
-    """Pad what a view shows to the view's size, on the right and below, and mirror it.
+    """Pad a resampled window to the view's size, at the bottom and on the right; mirror if asked.
 
     Args:
       window: uint8 [h, w] or [h, w, 3], from ``resample_image`` or ``resample_label``.
-      view: gives the size.
-      fill: the value of padding.
+      view: the view; gives the size and whether to mirror.
+      fill: the value of the padding.
 
     Returns:
       uint8 [view.height, view.width] or [view.height, view.width, 3].
@@ -189,5 +196,5 @@ def view_image(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def view_label(label: np.ndarray, view: View, ignore_label: int = IGNORE_LABEL) -> np.ndarray:
-    """One view of a label, uint8 [H, W] to [view.height, view.width]; padding is ignored."""
+    """View of a label, uint8 [H, W] to [view.height, view.width]; padding is ``ignore_label``."""
     return frame(resample_label(label, view), view, ignore_label)

@@ -1,16 +1,16 @@
 """Pascal VOC 2012 (Everingham et al., IJCV 2010): photographs, 20 kinds of objects and background.
 
-Read from the archive as it is downloaded, or from what it unpacks to, in one folder:
+Read from the downloaded archive or from the unpacked files, in one folder:
 
     VOCtrainval_11-May-2012.tar     VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets}
 
-and, for the 10,582 training images that the field uses, one of
+and, for the customary augmented training set of 10,582 images, one of
 
     benchmark.tgz                   SBD (Hariharan et al., ICCV 2011): labels as MATLAB files
     SegmentationClassAug/           the same labels as PNGs
 
-``train_aug`` is ``train`` with its own labels and then whatever the second source labels besides
-``train`` and ``val``. SBD has no borders; VOC's own, value 255, are ignored.
+``train_aug`` is ``train`` with VOC's own labels, followed by the images outside ``train`` and
+``val`` that the second source labels. SBD marks no borders; those of VOC, 255, are ignored.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WANTED = f"0..{VOC.num_classes - 1}, or {VOC.ignore_label} for a border"
 
 
 class Voc(PairBuilder, skip_registration=True):
-    """The splits ``train``, ``val`` and, with SBD or its PNGs, ``train_aug``."""
+    """Pascal VOC 2012: splits ``train``, ``val`` and, with SBD or its PNGs, ``train_aug``."""
 
     name = "voc"
 
@@ -60,10 +60,10 @@ class Voc(PairBuilder, skip_registration=True):
         Args:
           prepared_dir: the folder of all prepared sets.
           source_dir: the folder with ``VOCtrainval_11-May-2012.tar`` or ``VOCdevkit``.
-          skip_bad: leave bad pairs out instead of refusing the set.
+          skip_bad: leave out bad pairs instead of raising an error.
 
         Raises:
-          UserError: at a missing folder, archive or list, or one that is damaged.
+          UserError: a folder, archive or list is missing or damaged.
         """
         source_dir = source_folder(self.name, source_dir, f"the one with {ARCHIVE} or VOCdevkit/")
         tree = _tree(source_dir)
@@ -103,7 +103,7 @@ class Voc(PairBuilder, skip_registration=True):
 
 
 def _tree(source_dir: Path) -> dict[str, File]:
-    """The files of VOC2012, by their names below that folder."""
+    """The files of VOC2012, by their paths relative to that folder."""
     if (source_dir / ARCHIVE).is_file():
         found = files.tar_archive(source_dir / ARCHIVE)
         inside = "VOCdevkit/VOC2012/"
@@ -150,7 +150,7 @@ def _image(tree: dict[str, File], name: str) -> File:
 
 
 def _aug_folder(source_dir: Path) -> Path | None:
-    """A folder ``SegmentationClassAug`` beside the archive or in VOC2012."""
+    """The folder ``SegmentationClassAug``, beside the archive or in VOC2012; None without one."""
     for root in (source_dir, source_dir / "VOCdevkit" / "VOC2012", source_dir / "VOC2012"):
         if (root / "SegmentationClassAug").is_dir():
             return root / "SegmentationClassAug"
@@ -158,7 +158,7 @@ def _aug_folder(source_dir: Path) -> Path | None:
 
 
 class _Besides(NamedTuple):
-    """Pairs of VOC's images and somebody's labels, but for those that VOC has labelled itself."""
+    """Pairs of VOC's images and SBD's labels, except for ``own``: VOC's train and val."""
 
     tree: dict[str, File]
     own: frozenset[str]
@@ -171,7 +171,7 @@ class _Besides(NamedTuple):
         ]
 
     def in_benchmark(self, path: Path) -> Iterator[Pair]:
-        """In the order of the archive, which has no index: one pass, and nothing is kept."""
+        """The pairs in the archive's order: without an index, it is streamed, and nothing kept."""
         found = 0
         for name, content in files.tar_stream(path):
             member = PurePosixPath(name)
@@ -187,7 +187,7 @@ class _Besides(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Chain:
-    """``train`` and then what SBD adds, as often as it is iterated."""
+    """The pairs of ``train``, then those that SBD adds; can be iterated several times."""
 
     train: list[Pair]
     besides: _Besides
@@ -199,11 +199,11 @@ class _Chain:
 
 
 def _read_matlab(file: File) -> np.ndarray:
-    """``GTcls.Segmentation`` of one of SBD's files, uint8 [H, W]."""
+    """Read ``GTcls.Segmentation`` of one of SBD's files, uint8 [H, W]."""
     try:
         content = scipy.io.loadmat(io.BytesIO(file.read()), squeeze_me=True)
         label = content["GTcls"]["Segmentation"].item()
-    # scipy says what is wrong with a damaged file by whatever goes wrong while it reads.
+    # scipy raises all kinds of exceptions for a damaged file.
     except UserError:
         raise
     except Exception as error:

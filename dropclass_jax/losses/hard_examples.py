@@ -1,4 +1,4 @@
-"""Cross-entropies that favour hard pixels, whose class has a low probability: OHEM and focal."""
+"""Losses that emphasise hard pixels, those whose class has a low probability: OHEM and focal."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def ohem(
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
 ) -> Pair:
-    """Online hard example mining: the cross-entropy of the hard pixels alone.
+    """Online hard example mining (OHEM): the cross-entropy over hard pixels only.
 
-    A pixel is hard when its own class's probability is below ``threshold``, or among the lowest
-    ``min_kept`` of its image's labelled pixels. Shrivastava et al., "Training Region-based Object
-    Detectors with Online Hard Example Mining", CVPR 2016, for pixels as HRNet and mmsegmentation
-    have it (its 0.7, and 100,000 of the 512 x 1024 pixels of a crop: 0.19). As in HRNet the mean is
-    over the hard pixels.
+    A pixel is hard if the probability of its class is below ``threshold``, or among the lowest
+    ``min_kept`` of the labelled pixels in its image. Shrivastava et al., "Training Region-based
+    Object Detectors with Online Hard Example Mining", CVPR 2016, applied to pixels as in HRNet and
+    mmsegmentation (whose defaults are 0.7, and 100,000 of the 512 x 1024 pixels of a crop: 0.19).
+    The mean is over the hard pixels, as in HRNet.
 
-    Both take the smallest number of pixels over all images of one device at once, so that what is
-    hard depends on what else is there. Here it is a share of each image: the same whatever the
-    batch is split over.
+    Both of these count the minimum over all images on a device together, so that whether a pixel is
+    hard depends on the other images. Here it is a share of each image, and so does not depend on
+    how the batch is split.
 
     Args:
       logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
       labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
-      threshold: a plain number, a probability above 0; 1 keeps (nearly) every pixel.
-      min_kept: a share of the labelled pixels of an image, 0 to 1; equally hard ones are all kept.
-      class_weights: ``[K]`` or None. They weigh pixels, and have no say in which are hard.
+      threshold: a Python number, a probability above 0; 1 keeps (nearly) every pixel.
+      min_kept: least share of an image's labelled pixels to keep, 0 to 1; ties are all kept.
+      class_weights: ``[K]`` or None. They weigh the loss of the pixels, not which ones are hard.
       ignore_label: the value of pixels that do not count, and are never hard.
 
     Returns:
@@ -72,12 +72,12 @@ def focal(
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4, for a softmax over
     the classes; ``class_weights`` are its alpha. The mean is over all labelled pixels, hard or not
-    (the paper's is over the anchors that are objects, of which segmentation has no like).
+    (the paper's is over the anchors assigned to objects, which segmentation does not have).
 
     Args:
       logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
       labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
-      gamma: a plain number, 0 or more; 0 is the cross-entropy, 2 the paper's choice.
+      gamma: a Python number, 0 or more; 0 is the cross-entropy, 2 the paper's choice.
       class_weights: ``[K]`` or None for ones.
       ignore_label: the value of pixels that do not count.
 
@@ -96,20 +96,20 @@ def focal_sum(
     gamma: float,
     ignore_label: int,
 ) -> jax.Array:
-    """The sum of ``focal`` over pixels, from logits ``[B, K, H, W]`` of their resolution."""
+    """The sum of ``focal`` over pixels, from logits ``[B, K, H, W]`` at full resolution."""
     surprise = _nll(logits, labels, axis=1)
-    # 1 - p without its cancellation; off zero, where a power below 1 has no slope.
+    # 1 - p without cancellation; kept above 0, where a power below 1 has no finite derivative.
     doubt = jnp.maximum(-jnp.expm1(-surprise), jnp.finfo(surprise.dtype).tiny)
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
     return jnp.sum(surprise * doubt**gamma * weight)
 
 
 def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cross-entropy of every pixel for itself, an image at a time.
+    """The cross-entropy of each pixel, computed one image at a time.
 
     Args:
       logits: ``[B, h, w, K]``, float; upsampled to the labels' size.
-      labels: ``[B, H, W]``, integer. Where they are no class the result has no meaning, and is
+      labels: ``[B, H, W]``, integer. Where a label is not a class, the result is meaningless, but
         finite for finite logits.
 
     Returns:
@@ -125,22 +125,23 @@ def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _nll(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
-    """``pixels.nll``, 0 or more: rounding may leave it below."""
+    """``pixels.nll`` clipped at 0, below which rounding may leave it."""
     return jnp.maximum(nll(logits, labels, axis), 0)
 
 
 def kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
-    """The k-th largest of some numbers, negative ones left out.
+    """The k-th largest of the values that are not negative.
 
-    Found by its bits, from the first on, of which each takes one count: numbers of 0 and more are
-    in the same order as their bits. A sort gives the same in 20 times the time on a CPU.
+    Non-negative floats are in the same order as their bit patterns, so the result is found bit by
+    bit, from the most significant, with one count for each. On a CPU, sorting takes 20 times as
+    long.
 
     Args:
       values: float32 or float64, any shape.
       k: integer scalar, 1 or more; may be traced.
 
     Returns:
-      A scalar of the values' dtype; 0 where fewer than k are 0 or more.
+      A scalar of the values' dtype; 0 if fewer than k values are 0 or more.
     """
     width = values.dtype.itemsize * 8
     integer = jnp.dtype(f"int{width}")

@@ -1,9 +1,9 @@
 """Region losses, which approximate the overlap of every class: Dice and Lovász-softmax.
 
-They are added to the cross-entropy, and weigh all classes that are present alike, however few their
-pixels. (``class_weights`` apply to the cross-entropy alone.)
+They are added to the cross-entropy, and weigh all classes that are present equally, however few
+pixels they have. (``class_weights`` apply to the cross-entropy alone.)
 
-An image at a time is upsampled, and once more in the backward pass, so that the memory for
+Logits are upsampled one image at a time, and again in the backward pass, so that the memory for
 ``[H, W, K]`` does not grow with the batch.
 """
 
@@ -20,12 +20,12 @@ from dropclass_jax.ops.resize import resize_bilinear
 
 
 class RegionSums(NamedTuple):
-    """What may be added up over devices and batches before it is divided.
+    """Numerator and denominator of a loss, to be summed over devices and batches, then divided.
 
     Attributes:
-      error: ``[K]``, or a scalar of a loss that has divided for each image.
-      size: what to divide it by, of the same shape.
-      labelled: more than 0 for the classes that count, of the same shape.
+      error: the numerator, ``[K]``, or a scalar for a loss that is a mean over images.
+      size: the denominator, of the same shape.
+      labelled: above 0 for the classes that count, of the same shape.
     """
 
     error: jax.Array
@@ -34,14 +34,14 @@ class RegionSums(NamedTuple):
 
 
 def mean(sums: RegionSums) -> jax.Array:
-    """``error / size``, averaged over the classes that are there; 0 if there is none."""
+    """``error / size``, averaged over the classes that are present; 0 if there is none."""
     counts = sums.labelled > 0
     ratio = jnp.where(counts, sums.error / jnp.where(counts, sums.size, 1), 0)
     return jnp.sum(ratio) / jnp.maximum(jnp.sum(counts), 1)
 
 
 def dice(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LABEL) -> RegionSums:
-    """The Dice loss of each class over the whole batch, over the classes that it holds.
+    """The Dice loss of each class over the whole batch, as sums for ``mean``.
 
     ``1 - 2 sum(p y) / (sum(p^2) + sum(y^2))`` for the probabilities p of a class and its one-hot
     labels y: Milletari et al., "V-Net", 3DV 2016, section 3, for several classes. The sums are over
@@ -54,7 +54,7 @@ def dice(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LAB
       ignore_label: the value of pixels that do not count.
 
     Returns:
-      ``[K]`` sums, float32 or wider.
+      Sums of shape ``[K]``, float32 or wider.
     """
 
     def of_image(logits: jax.Array, labels: jax.Array) -> RegionSums:
@@ -68,13 +68,13 @@ def dice(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LAB
 
 
 def lovasz(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_LABEL) -> RegionSums:
-    """The Lovász-softmax loss: the convex surrogate of 1 - IoU, for each image by itself.
+    """The Lovász-softmax loss, the convex surrogate of 1 - IoU, computed per image.
 
-    Berman et al., "The Lovász-Softmax Loss", CVPR 2018, section 3, per image and over the classes
-    that the image holds, then over the images that hold any. (Over the whole batch, which they also
-    offer, it would need the order of all its pixels: per image it is the same whatever the batch is
-    split over.) An image of P pixels takes a sort of P for each of its classes, which is slow on a
-    CPU.
+    Berman et al., "The Lovász-Softmax Loss", CVPR 2018, section 3: the mean over the classes that
+    an image contains, then over the images that contain any. (The paper's variant over the whole
+    batch would have to sort the pixels of all devices together; per image, the loss does not depend
+    on how the batch is split.) All pixels of an image are sorted once per class it contains, which
+    is slow on a CPU.
 
     Args:
       logits: ``[B, h, w, K]``, float; upsampled as in ``losses.cross_entropy``.
@@ -82,7 +82,8 @@ def lovasz(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_L
       ignore_label: the value of pixels that do not count.
 
     Returns:
-      Scalars: the sum over the images, and their number twice; float32 or wider.
+      Scalars, float32 or wider: the sum over the images as ``error``, and the number of images with
+      labelled pixels as ``size`` and ``labelled``.
     """
 
     def of_image(logits: jax.Array, labels: jax.Array) -> RegionSums:
@@ -103,11 +104,12 @@ def lovasz(logits: jax.Array, labels: jax.Array, *, ignore_label: int = IGNORE_L
 
 
 def _lovasz_extension(errors: jax.Array, of_class: jax.Array, labelled: jax.Array) -> jax.Array:
-    """Errors weighted by what each adds to 1 - IoU when the pixels go wrong, the worst one first.
+    """The Lovász extension of 1 - IoU: errors weighted by its increase, in descending order.
 
-    After the pixels in front of it, one of the class adds ``1 / union``, as the intersection falls
-    by one, and any other ``intersection / (union (union - 1))``, as the union grows by one: the
-    differences of the authors' code, without its cancellation.
+    Pixels are counted as wrong one by one, the largest error first. A pixel of the class then
+    increases 1 - IoU by ``1 / union``, as the intersection shrinks by one, and any other pixel by
+    ``intersection / (union (union - 1))``, as the union grows by one. These are the differences of
+    the authors' code, without its cancellation.
 
     Args:
       errors: ``[H, W]``, 0 to 1.
@@ -115,7 +117,7 @@ def _lovasz_extension(errors: jax.Array, of_class: jax.Array, labelled: jax.Arra
       labelled: ``[H, W]`` bool.
     """
     shape, errors = errors.shape, errors.ravel()
-    # Ignored pixels come last, so that none before them sees them.
+    # Ignored pixels are sorted last, so that they do not affect the others' weights.
     order = jnp.argsort(jnp.where(labelled.ravel(), -lax.stop_gradient(errors), 1))
     hits = of_class.ravel()[order]
     intersection = jnp.sum(hits) - jnp.cumsum(hits)
@@ -132,7 +134,7 @@ def _lovasz_extension(errors: jax.Array, of_class: jax.Array, labelled: jax.Arra
 def _probabilities(
     logits: jax.Array, labels: jax.Array, ignore_label: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of one image: probabilities and one-hot labels ``[H, W, K]``, and whether labelled."""
+    """One image's probabilities and one-hot labels ``[H, W, K]``, and its labelled pixels."""
     wide = jnp.promote_types(logits.dtype, jnp.float32)
     logits = resize_bilinear(logits.astype(wide)[None], labels.shape)[0]
     y = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)
@@ -140,6 +142,6 @@ def _probabilities(
 
 
 def _over_images(of_image, logits: jax.Array, labels: jax.Array) -> RegionSums:
-    """The sum over the batch, an image at a time, that keeps logits alone for the backward pass."""
+    """The sum over the batch, one image at a time; stores only the logits for the backward pass."""
     each = lax.map(lambda image: jax.checkpoint(of_image)(*image), (logits, labels))
     return jax.tree.map(lambda x: jnp.sum(x, axis=0), each)

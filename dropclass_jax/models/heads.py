@@ -1,7 +1,8 @@
-"""Heads: what turns a backbone's maps into the features that a 1x1 classifier reads.
+"""Segmentation heads: from a backbone's feature maps to the features of the 1x1 classifier.
 
 Each takes ``(maps, train)``, four maps from the finest to the deepest (see ``models.BACKBONES``),
-and returns features ``[B, h, w, C]``: what DropClass works on. The classifier is not theirs.
+and returns features ``[B, h, w, C]``, on which DropClass operates. The classifier is not part of
+the head.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from dropclass_jax.ops.resize import resize_bilinear
 
 
 class Concat(nn.Module):
-    """All maps at the finest one's resolution, mixed by a 1x1 convolution: HRNetV2's neck.
+    """HRNetV2's neck: all maps upsampled to the finest, concatenated, then a 1x1 convolution.
 
-    Wang et al., TPAMI 2020, section 3.3. As many features as the maps have channels together.
+    Wang et al., TPAMI 2020, section 3.3. C is the sum of the maps' channels.
     """
 
     layers: Layers = Layers()
@@ -35,13 +36,13 @@ class DeepLabV3(nn.Module):
     """Atrous spatial pyramid pooling over the deepest map, then a 3x3 convolution: 256 features.
 
     Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, section 3.3,
-    as torchvision builds it.
+    as in torchvision.
 
     Attributes:
       layers: makes the convolutions and norms.
-      rates: dilation of the 3x3 convolutions. torchvision takes the default at every output stride;
+      rates: dilations of the 3x3 convolutions. torchvision uses the default at every output stride;
         the paper halves it at output stride 16.
-      dropout: share of the pyramid's features that training drops; torchvision's.
+      dropout: dropout rate of the projected features; the default is torchvision's.
     """
 
     layers: Layers = Layers()
@@ -66,11 +67,12 @@ class DeepLabV3(nn.Module):
 
 
 class LRASPP(nn.Module):
-    """The light head of MobileNetV3, at stride 8: the features of two levels side by side.
+    """LR-ASPP, the light head of MobileNetV3: the features of two levels, concatenated at stride 8.
 
-    Howard et al., "Searching for MobileNetV3", 2019, section 6.4, as torchvision builds it: the
-    deepest map gated by its own mean (128 features), beside the map of stride 8 as it is. The paper
-    adds up a 1x1 classification of each: one 1x1 classifier of both together.
+    Howard et al., "Searching for MobileNetV3", 2019, section 6.4, as in torchvision: the deepest
+    map, reduced to 128 channels and gated by its own global mean, is concatenated to the unchanged
+    map of stride 8. The paper applies a 1x1 classifier to each and adds the logits, which equals
+    one 1x1 classifier of the concatenation.
     """
 
     layers: Layers = Layers()
@@ -84,12 +86,12 @@ class LRASPP(nn.Module):
 
 
 class LRASPPPlus(nn.Module):
-    """LR-ASPP with a decoder down to stride 4, for thin and small things: 128 features.
+    """LR-ASPP with a decoder to stride 4, for thin and small objects: 128 features by default.
 
-    To LR-ASPP what DeepLabV3+ is to DeepLabV3 (Chen et al., ECCV 2018, section 3.1): the gated deep
-    map is upsampled onto finer maps and a convolution mixes them. It costs little, because the
-    finer maps join by 1x1 convolutions and a sum, as in a feature pyramid (Lin et al., CVPR 2017),
-    and the mixing convolution is depthwise separable.
+    It extends LR-ASPP as DeepLabV3+ extends DeepLabV3 (Chen et al., ECCV 2018, section 3.1): the
+    gated deep map is upsampled and merged with finer maps, and a convolution mixes them. It costs
+    little: finer maps are added after a 1x1 convolution, as in a feature pyramid (Lin et al., CVPR
+    2017), and the mixing convolution is depthwise separable.
 
     Attributes:
       layers: makes the convolutions and norms.
@@ -113,12 +115,12 @@ class LRASPPPlus(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """Logits from the middle of a backbone, for a second loss in training: torchvision's FCN head.
+    """An auxiliary classifier on an intermediate map of a backbone, as torchvision's FCN head.
 
     Attributes:
       num_classes: K.
       layers: makes the convolutions and norms.
-      dropout: share of the features that training drops; torchvision's.
+      dropout: dropout rate of its features; the default is torchvision's.
     """
 
     num_classes: int

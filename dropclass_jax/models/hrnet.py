@@ -1,8 +1,9 @@
 """HRNet: high-resolution representations for semantic segmentation.
 
 Wang et al., "Deep High-Resolution Representation Learning for Visual Recognition", TPAMI 2020
-(arXiv 1908.07919). Branches of strides 4, 8, 16 and 32 run side by side and exchange their maps
-after every module. (The HRNetV2 neck, which joins all of them at stride 4, is ``heads.Concat``.)
+(arXiv 1908.07919). Branches of strides 4, 8, 16 and 32 run in parallel and exchange their feature
+maps after every module. (The neck of HRNetV2, which concatenates all of them at stride 4, is
+``heads.Concat``.)
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from dropclass_jax.ops.resize import resize_bilinear
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What tells one HRNet from another.
+    """The hyperparameters of an HRNet.
 
     Attributes:
       width: channels of the finest branch; each coarser branch has twice as many.
       stage1_blocks, stage1_width: bottleneck blocks of the first stage and their inner channels.
       modules: exchange modules in stages 2, 3 and 4, which have 2, 3 and 4 branches.
-      blocks: basic blocks a branch in every module.
+      blocks: basic blocks per branch in every module.
     """
 
     width: int
@@ -53,12 +54,12 @@ ARCHITECTURES = {
 
 
 class HRNet(nn.Module):
-    """Images ``[B, H, W, 3]`` to four maps of strides 4, 8, 16 and 32.
+    """The HRNet backbone: images ``[B, H, W, 3]`` to four feature maps of strides 4, 8, 16 and 32.
 
-    The map of branch i is ``[B, ceil(H / s), ceil(W / s), width * 2^i]`` with s its stride.
+    The map of branch i is ``[B, ceil(H / s), ceil(W / s), width * 2^i]``, where s is its stride.
 
     Attributes:
-      architecture: one of ``ARCHITECTURES`` or another.
+      architecture: the hyperparameters, as in ``ARCHITECTURES``.
       layers: makes the convolutions and norms.
     """
 
@@ -90,7 +91,7 @@ class HRNet(nn.Module):
     def _transition(
         self, branches: list[jax.Array], widths: list[int], name: str, train: bool
     ) -> list[jax.Array]:
-        """Fits the branches to ``widths`` and adds the next coarser one from the coarsest."""
+        """Changes the channels to ``widths`` and adds a branch of twice the largest stride."""
         fitted = []
         for i, (branch, width) in enumerate(zip(branches, widths[:-1], strict=True)):
             if branch.shape[-1] != width:
@@ -102,14 +103,14 @@ class HRNet(nn.Module):
 
 
 class ExchangeModule(nn.Module):
-    """Residual blocks on every branch, then each branch becomes the sum over all of them.
+    """Residual blocks on every branch, followed by fusion: each branch becomes the sum of all.
 
-    ``fuse_{j}to{i}`` brings branch ``j`` to the shape of branch ``i``: a coarser one by a 1x1
-    convolution and upsampling, a finer one by ``i - j`` convolutions of stride 2.
+    ``fuse_{j}to{i}`` maps branch ``j`` to the shape of branch ``i``: a coarser one by a 1x1
+    convolution and upsampling, a finer one by ``i - j`` 3x3 convolutions of stride 2.
 
     Attributes:
       layers: makes the convolutions and norms.
-      blocks: basic blocks a branch.
+      blocks: basic blocks per branch.
     """
 
     layers: Layers
@@ -126,7 +127,7 @@ class ExchangeModule(nn.Module):
 
         fused = []
         for i, target in enumerate(deep):
-            # Left to right from the finest branch, so that float32 sums round as the reference's.
+            # Summed from the finest branch on, so that float32 rounds as in the reference code.
             terms = [self._bring(x, j, i, target.shape, train) for j, x in enumerate(deep)]
             fused.append(relu_once(sum(terms[1:], start=terms[0])))
         return fused
@@ -134,7 +135,7 @@ class ExchangeModule(nn.Module):
     def _bring(
         self, x: jax.Array, j: int, i: int, shape: tuple[int, ...], train: bool
     ) -> jax.Array:
-        """Branch ``j``'s ``x`` as branch ``i``, whose ``shape`` is ``[B, h, w, c]``."""
+        """Maps ``x`` of branch ``j`` to the shape of branch ``i``, ``[B, h, w, c]``."""
         _, height, width, channels = shape
         if j == i:
             return x

@@ -1,4 +1,4 @@
-"""MobileNetV3, large and small, as torchvision builds it.
+"""MobileNetV3, large and small, as in torchvision.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019: inverted residual blocks, some with
 squeeze-and-excitation, some with hard-swish activations.
@@ -50,20 +50,20 @@ ARCHITECTURES = {
     ),
 }
 
-# Of every norm in the backbone (section 6.1.1 of the paper, by way of TensorFlow's default).
+# The epsilon of all norms in the backbone (section 6.1.1 of the paper, via TensorFlow's default).
 EPSILON = 1e-3
 
 
 class MobileNetV3(nn.Module):
-    """Images ``[B, H, W, 3]`` to four maps of strides 4, 8, 16 and 32.
+    """The MobileNetV3 backbone: images ``[B, H, W, 3]`` to four maps of strides 4, 8, 16 and 32.
 
-    They are what the first block of each stride gives (torchvision's choice), and of the last
-    stride what the final 1x1 convolution gives: six times the channels of the last block. None has
-    a stride above ``output_stride``; the maps of strides 4 to 16 are of both signs.
+    The maps of strides 4 to 16 are the outputs of the first block of each stride (torchvision's
+    choice), which have both signs. The last one is the output of the final 1x1 convolution, with
+    six times the channels of the last block. Strides are limited to ``output_stride``.
 
     Attributes:
-      blocks: one of ``ARCHITECTURES`` or another with four strides of 2 or three after a strided
-        stem's.
+      blocks: the blocks, as in ``ARCHITECTURES``. Four of them have stride 2; the first three of
+        these give the maps of strides 4, 8 and 16.
       output_stride: the largest stride: 8, 16 or 32.
       dilate_first: see ``inverted_residual.dilated``; torchvision's by default.
       layers: makes the convolutions and norms; their epsilon is not used in the backbone.

@@ -1,4 +1,4 @@
-"""Parts of a network by name, as ``backbone/layer1_block0/norm1/scale``."""
+"""Selecting parts of a network by name patterns, such as ``backbone/*/norm1``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dropclass_jax.errors import UserError, nearest
 
 
 def matches(path: Sequence[str], patterns: Iterable[str]) -> bool:
-    """Whether a part of a network is, or lies in, what one of the patterns names.
+    """Whether a part of a network, or a module that contains it, matches one of the patterns.
 
     Args:
-      path: the names of the modules from the outermost in, and of the parameter if it is one.
-      patterns: as the shell's, where ``*`` stands for any characters, ``/`` included.
+      path: the names of the nested modules, the outermost first, and of the parameter if it is one.
+      patterns: shell-style patterns, in which ``*`` matches any characters, including ``/``.
 
     >>> matches(("backbone", "stem", "norm", "scale"), ["backbone", "head"])
     True
@@ -30,7 +30,7 @@ def matches(path: Sequence[str], patterns: Iterable[str]) -> bool:
 
 
 def mask(tree: Any, patterns: Sequence[str]) -> Any:
-    """For each leaf of a tree of nested dicts, whether it matches."""
+    """A tree of booleans: whether each leaf of a tree of nested dicts matches."""
 
     def of_leaf(path: tuple[Any, ...], _: Any) -> bool:
         return matches([key.key for key in path], patterns)
@@ -39,15 +39,15 @@ def mask(tree: Any, patterns: Sequence[str]) -> Any:
 
 
 def check(key: str, patterns: Sequence[str], tree: Any) -> None:
-    """Refuse a pattern that names nothing, which is a typing error that would go unnoticed.
+    """Check that every pattern matches something, so that no typing error goes unnoticed.
 
     Args:
-      key: the config's key that holds the patterns.
+      key: the config key of the patterns, for the error message.
       patterns: see ``matches``.
       tree: nested dicts, the network's parameters or statistics.
 
     Raises:
-      UserError: names the first such pattern.
+      UserError: names the first pattern that matches nothing.
     """
     leaves = [[key.key for key in path] for path, _ in jax.tree.leaves_with_path(tree)]
     known = {"/".join(path[:length]) for path in leaves for length in range(1, len(path))}

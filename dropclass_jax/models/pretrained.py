@@ -1,8 +1,9 @@
-"""Weights from elsewhere onto the variables of a model, every tensor accounted for.
+"""Loading of pretrained weights into a model's variables, with a report on every tensor.
 
-A file says by its keys whose it is: torchvision's, timm's, HRNet's or DropClass's authors' PyTorch
-state dict, or our own leaves ``params/...`` and ``batch_stats/...``. A backbone is taken whole or
-not at all. What reads it may start afresh, as it must after ImageNet, and the report says so.
+The origin of the weights is recognised by their keys: PyTorch state dicts of torchvision, timm, or
+HRNet's or DropClass's authors, or our own leaves ``params/...`` and ``batch_stats/...``. A backbone
+must be loaded completely. The parts after it may keep their initial values, as with ImageNet
+weights; the report lists them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from dropclass_jax.models.torch_names import CLASSIFIERS, Path, strip_prefix, to
 
 StateDict = Mapping[str, np.ndarray]
 
-# Parts of checkpoints that are no backbone: classifiers of ImageNet, heads, the state of losses.
-# EfficientNet has a norm of its own before ImageNet's classifier, "bn2" or "_bn1".
+# Parts of checkpoints that do not belong to a backbone: ImageNet classifiers, heads, the state of
+# losses. EfficientNet has a norm before its ImageNet classifier, "bn2" or "_bn1".
 _NOT_BACKBONE = re.compile(
     r"(fc|_fc|classifier|_classifier|aux_classifier|conv_head|_conv_head|bn2|_bn1"
     r"|final_layer|incre_modules"
@@ -32,7 +33,7 @@ _NOT_BACKBONE = re.compile(
     r"\b|(params|batch_stats)/(?!backbone/)"
 )
 
-# timm's MobileNetV3 alone, not its EfficientNet, ends with a convolution for a stage.
+# In timm, MobileNetV3 ends with a stage that is a single convolution; EfficientNet does not.
 _TIMM_MOBILENET_V3 = re.compile(r"blocks\.\d+\.0\.conv\.weight")
 _TIMM_EPSILON = 1e-5
 
@@ -42,11 +43,11 @@ class LoadReport:
     """What ``load_state_dict`` did with every key of the file and every leaf of the model.
 
     Attributes:
-      naming: whose names the file has.
-      matched: keys that were loaded, as the file names them.
-      missing: ``collection/path`` of the leaves that keep their initial value.
-      unused: keys that the model has no use for (``num_batches_tracked`` apart), those of a
-        classifier for other classes included.
+      naming: whose naming scheme the file uses.
+      matched: keys that were loaded, as they are in the file.
+      missing: ``collection/path`` of the leaves that keep their initial values.
+      unused: keys that were not loaded (except ``num_batches_tracked``), including those of a
+        classifier for another number of classes.
     """
 
     naming: str
@@ -62,7 +63,7 @@ class LoadReport:
 
     @property
     def leftover(self) -> str:
-        """What of the file was not used, as the end of a sentence."""
+        """The unused tensors of the file, as the end of a sentence; empty if there are none."""
         parts = _counted(map(_first_word, self.unused))
         return f"; of no use here: {parts}" if parts else ""
 
@@ -70,24 +71,23 @@ class LoadReport:
 def load_state_dict(
     variables: Mapping[str, Any], state_dict: StateDict
 ) -> tuple[dict[str, Any], LoadReport]:
-    """Put weights on the variables of a model.
+    """Load weights into the variables of a model.
 
     Args:
       variables: ``{"params": ..., "batch_stats": ...}`` of the model; arrays or
-        ``jax.ShapeDtypeStruct``, of which those that start afresh are handed back as they are.
+        ``jax.ShapeDtypeStruct``. Leaves that are not loaded are returned unchanged.
       state_dict: ``{key: array}``: of PyTorch, with convolutions ``[out, in, kh, kw]`` and linear
         layers ``[out, in]``, or our own leaves, ``"params/backbone/..."``.
 
     Returns:
       Variables of the same structure, in the wider of the file's dtype and the model's (float64
-      only where JAX has it on), and a report of what became of every tensor. The head, the
-      auxiliary head, the classifiers and DropClass's refine block may each be left as they are, and
-      then whole; a classifier also where the file's is for another number of classes.
+      only if it is enabled in JAX), and a report on every tensor. The head, the auxiliary head, the
+      classifiers and DropClass's refine block are each loaded completely or not at all; a
+      classifier for another number of classes is not loaded.
 
     Raises:
-      UserError: names the first tensor that does not fit, and its shape in the file and the model:
-        one of another shape, one of a backbone that has no place in the model's, one that is
-        lacking, or one that is there twice.
+      UserError: names the first tensor at fault, with its shape in the file or the model: its shape
+        differs, it belongs to a backbone but not to the model's, it is missing, or it occurs twice.
     """
     flat = traverse_util.flatten_dict(variables)
     arrays = _in_our_form(state_dict)
@@ -111,7 +111,7 @@ def load_state_dict(
     fresh = _fresh_parts(flat, found, arrays)
     unused += [key for path, key in found.items() if _part(path) in fresh]
     taken = {path: key for path, key in found.items() if _part(path) not in fresh}
-    # Before what is lacking: a tensor of the wrong shape has a name in both.
+    # Shapes are checked before missing tensors: they give the more specific error.
     loaded = {path: _converted(key, arrays[key], flat[path]) for path, key in taken.items()}
     missing = [path for path in flat if path not in taken]
     _check_backbone(flat, missing, unused, arrays, torch_names)
@@ -125,7 +125,7 @@ def load_state_dict(
 
 
 def num_classes(state_dict: StateDict) -> int | None:
-    """How many classes a state dict's segmentation classifier tells apart; None without one."""
+    """The number of classes of a state dict's segmentation classifier; None without one."""
     for key, array in _in_our_form(state_dict).items():
         if key == "params/classifier/kernel":
             return array.shape[-1]
@@ -135,9 +135,9 @@ def num_classes(state_dict: StateDict) -> int | None:
 
 
 def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:
-    """The state dict with the tensors that our networks have in another form brought to it."""
+    """The state dict, with the tensors that our networks parameterise differently converted."""
     arrays = {key: np.asarray(array) for key, array in state_dict.items()}
-    # torchvision's LR-ASPP adds up two classifiers; ours has one, of both inputs side by side.
+    # torchvision's LR-ASPP adds up two classifiers; ours has one, of both inputs concatenated.
     lows = [key for key in arrays if key.endswith("classifier.low_classifier.weight")]
     for prefix in (key.removesuffix("low_classifier.weight") for key in lows):
         halves = [f"{prefix}{half}_classifier" for half in ("low", "high")]
@@ -147,7 +147,7 @@ def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:
             )
             arrays[f"{prefix}low_high.weight"] = np.concatenate(weights, axis=1)
             arrays[f"{prefix}low_high.bias"] = sum(biases)
-    # timm's MobileNetV3 adds another epsilon to its variances: the scale takes up the difference.
+    # timm's MobileNetV3 has another epsilon in its norms: rescale to make up for the difference.
     if any(_TIMM_MOBILENET_V3.fullmatch(strip_prefix(key)) for key in arrays):
         for key in [key for key in arrays if key.endswith(".running_var")]:
             scale, var = key.replace("running_var", "weight"), arrays[key]
@@ -158,7 +158,7 @@ def _in_our_form(state_dict: StateDict) -> dict[str, np.ndarray]:
 
 
 def _part(path: Path) -> str:
-    """The part of the model that is loaded as a whole, or starts afresh as a whole."""
+    """The part of the model that a leaf belongs to; a part is loaded completely or not at all."""
     return "/".join(path[1:3]) if path[1] == "auxiliary_head" else path[1]
 
 
@@ -184,7 +184,7 @@ def _fresh_parts(
             files = (_in_our_layout(found[path], arrays[found[path]]) for path in leaves)
             if [array.shape for array in files] != [flat[path].shape for path in leaves]:
                 fresh.add(part)
-    if "head" in fresh:  # new features mean nothing to what used to read others
+    if "head" in fresh:  # loaded weights of these parts do not suit a new head's features
         fresh |= {"classifier", "refine"} & parts.keys()
     return fresh
 
@@ -196,7 +196,7 @@ def _check_backbone(
     arrays: StateDict,
     torch_names: Mapping[str, Path],
 ) -> None:
-    """Raises ``UserError`` unless the file holds the model's backbone, all of it and no more."""
+    """Raises ``UserError`` unless the file's backbone has exactly the tensors of the model's."""
     advice = "take weights of the model's own backbone"
     backbone = [path for path in flat if path[1] == "backbone"]
     lacking = [path for path in missing if path[1] == "backbone"]
@@ -224,14 +224,14 @@ def _is_ours(key: str) -> bool:
 
 
 def _in_our_layout(key: str, array: np.ndarray) -> np.ndarray:
-    """PyTorch's OIHW -> HWIO (depthwise O1HW -> HW1O), OI -> IO; our own as they are."""
+    """PyTorch's OIHW to HWIO (depthwise O1HW to HW1O) and OI to IO; our own leaves unchanged."""
     if _is_ours(key) or array.ndim < 2:
         return array
     return array.transpose(*range(2, array.ndim), 1, 0)
 
 
 def _converted(key: str, array: np.ndarray, leaf: Any) -> Any:
-    """``array`` in our layout and as a JAX array; ``leaf`` gives the shape it must have."""
+    """``array`` as a JAX array in our layout; ``UserError`` unless it has the shape of ``leaf``."""
     ours = _in_our_layout(key, array)
     if ours.shape != leaf.shape:
         expected = leaf.shape
@@ -245,7 +245,7 @@ def _converted(key: str, array: np.ndarray, leaf: Any) -> Any:
 
 
 def _naming(keys: Iterable[str]) -> str:
-    """Whose names a file has, for a person to see."""
+    """Whose naming scheme a file uses, for messages."""
     keys = list(keys)
     stripped = {strip_prefix(key) for key in keys}
     tells = (

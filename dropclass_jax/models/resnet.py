@@ -1,8 +1,8 @@
-"""ResNet with atrous convolution, as torchvision builds it, and the residual blocks.
+"""ResNet with atrous convolution, as in torchvision, and the residual blocks.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; the stride of a bottleneck
-block is in its 3x3 convolution ("v1.5"). A layer that may not stride any further dilates instead
-(Chen et al., "Rethinking Atrous Convolution", 2017, section 3.1), with the same weights.
+block is in its 3x3 convolution ("v1.5"). Beyond the output stride, layers use dilation instead of
+stride (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.1), with the same weights.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from flax import linen as nn
 from dropclass_jax.models.layers import ConvNorm, Layers
 from dropclass_jax.ops.fusion import relu_once
 
-# Bottleneck blocks of the four layers.
+# The numbers of bottleneck blocks in the four layers.
 ARCHITECTURES = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 class ResNet(nn.Module):
-    """Images ``[B, H, W, 3]`` to the maps of its four layers.
+    """The ResNet backbone: images ``[B, H, W, 3]`` to the feature maps of its four layers.
 
-    The maps have strides 4, 8, 16 and 32, none above ``output_stride``, and 256, 512, 1024 and
-    2048 channels.
+    The maps have strides 4, 8, 16 and 32, limited to ``output_stride``, and 256, 512, 1024 and 2048
+    channels.
 
     Attributes:
-      blocks: bottleneck blocks of each layer; one of ``ARCHITECTURES`` or another.
+      blocks: number of bottleneck blocks in each layer, as in ``ARCHITECTURES``.
       output_stride: the largest stride: 8, 16 or 32.
       layers: makes the convolutions and norms.
     """
@@ -44,7 +44,7 @@ class ResNet(nn.Module):
         total_stride, dilation = 4, 1
         for i, blocks in enumerate(self.blocks):
             stride = 1 if i == 0 else 2
-            first_dilation = dilation  # the first block still sees undilated neighbours
+            first_dilation = dilation  # the first block keeps the previous layer's dilation
             if total_stride * stride > self.output_stride:
                 stride, dilation = 1, dilation * stride
             total_stride *= stride
@@ -62,7 +62,7 @@ class ResNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around an identity (He et al., 2016); keeps the shape of its input."""
+    """Two 3x3 convolutions with an identity shortcut (He et al., 2016); keeps the input's shape."""
 
     layers: Layers
     features: int
@@ -78,7 +78,7 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut (He et al., 2016).
+    """1x1, 3x3 and 1x1 convolutions with a shortcut (He et al., 2016).
 
     ``[B, h, w, C]`` to ``[B, ceil(h / stride), ceil(w / stride), 4 * width]``. The shortcut is the
     identity, or a 1x1 convolution where the shape changes.

@@ -1,4 +1,4 @@
-"""A backbone, a head, a 1x1 classifier and, between the last two, DropClass."""
+"""The segmentation network: a backbone, a head, DropClass and a 1x1 classifier."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dropclass_jax.models.batch_norm import MOMENTS
 from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers
 
-# For training. The drop path is one convolution between cheap products and norms: of its inside the
-# convolution's output alone is kept for the backward pass (and the moments, which all devices
-# share), and the rest is computed again.
+# For training. The drop path is one convolution between cheap products and norms: only the output
+# of the convolution (and the moments, which all devices share) is stored for the backward pass; the
+# rest is recomputed.
 _Refine = nn.remat(
     DropClass,
     static_argnums=(2, 4),  # the classifier and whether to train
@@ -29,15 +29,15 @@ _Refine = nn.remat(
 
 
 class Segmenter(nn.Module):
-    """Images to per-class logits at the features' resolution.
+    """A segmentation network: images to per-class logits at the resolution of its features.
 
     Attributes:
       backbone: images ``[B, H, W, 3]`` -> maps from fine to deep, called with ``(images, train)``.
       head: maps -> features ``[B, h, w, C]``, called with ``(maps, train)``.
       num_classes: K.
       dropclass: keyword arguments of ``dropclass.DropClass``: the features are classified a second
-        time, without the dropped classes. None is the plain network, its parameters included.
-      auxiliary: the map that a second classifier reads; None for none.
+        time, without the dropped classes. None for the plain network, without its parameters.
+      auxiliary: index of the map that an auxiliary classifier reads; None for no such classifier.
       layers: makes the classifier and the refine block.
     """
 
@@ -58,20 +58,20 @@ class Segmenter(nn.Module):
           images: float ``[B, H, W, 3]``, normalised.
           keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``, 0 for a dropped class, see
             ``dropclass_jax.dropclass``; None drops nothing.
-          train: normalise by the batch and update ``batch_stats``; a head that drops out needs a
-            ``dropout`` key.
+          train: normalise by the batch's statistics and update ``batch_stats``; a head with dropout
+            needs a ``dropout`` key.
 
         Returns:
           ``features [B, h, w, C]``, ``logits [B, h, w, K]`` and, with DropClass,
           ``features_drop`` and ``logits_drop`` of the same shapes; with an auxiliary classifier
-          ``logits_auxiliary`` at its map's resolution. Logits are float32 or wider.
+          ``logits_auxiliary`` at the resolution of its map. Logits are float32 or wider.
         """
         maps = self.backbone(images, train)
         features = self.head(maps, train)
         classifier = self.layers.conv(self.num_classes, 1, use_bias=True, name="classifier")
         outputs = {"features": features, "logits": classifier(features)}
         if self.dropclass is not None:
-            # Outside of its module the classifier is a pure function, which jax.grad can transform.
+            # Unbound, the classifier is a pure function, which jax.grad can transform.
             unbound, classifier_variables = classifier.unbind()
             refine = (_Refine if train else DropClass)(
                 self.layers.conv,

@@ -1,8 +1,9 @@
-"""What the modules of our networks are called in PyTorch checkpoints.
+"""Names of our networks' modules in PyTorch checkpoints.
 
-One table: a flax module path, then the names that torchvision, timm, HRNet's authors or DropClass's
-authors give the same module. ``{x}`` stands for the same number on both sides. A row counts where
-the model has the module, so the table needs no word on which network a file is of.
+Each row of the table is a Flax module path, followed by the names of the same module in the
+checkpoints of torchvision, timm, HRNet's authors or DropClass's authors. ``{x}`` stands for the
+same number on both sides. A row applies to every model that has the module, so the table need not
+say which network it belongs to.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _NORM_LEAVES = {
 }
 _KERNEL_LEAVES = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
 
-# The final 1x1 convolution: of DropClass's and HRNet's authors, of torchvision's DeepLabV3, and of
-# its LR-ASPP, there two that ``pretrained`` makes one.
+# The final 1x1 convolution in the code of DropClass's authors, of HRNet's authors, in torchvision's
+# DeepLabV3 and in its LR-ASPP, whose two classifiers ``pretrained`` merges under this name.
 CLASSIFIERS = ("_classifier", "last_layer.3", "classifier.4", "classifier.low_high")
 
 _NAMES = (
-    # HRNet's authors; timm and DropClass's authors kept the names.
+    # HRNet's authors; timm and DropClass's authors use the same names.
     ("backbone/stem{i}/conv", "conv{i}"),
     ("backbone/stem{i}/norm", "bn{i}"),
     ("backbone/stage1_block{b}/conv{i}", "layer1.{b}.conv{i}"),
@@ -58,8 +59,8 @@ _NAMES = (
         "backbone/stage{s}_module{m}/fuse_{j}to{i}_down{k}/norm",
         "stage{s}.{m}.fuse_layers.{i}.{j}.{k}.1",
     ),
-    # ResNet: torchvision's and timm's. MobileNetV3 and EfficientNet: timm's (then torchvision's,
-    # which counts up), and EfficientNet-PyTorch's.
+    # ResNet: torchvision and timm. MobileNetV3 and EfficientNet: timm, torchvision (which numbers
+    # the modules), and EfficientNet-PyTorch.
     ("backbone/stem/conv", "conv1", "conv_stem", "0.0", "_conv_stem"),
     ("backbone/stem/norm", "bn1", "0.1", "_bn0"),
     ("backbone/block{n}/expand/conv", "_blocks.{n}._expand_conv"),
@@ -96,7 +97,7 @@ _NAMES = (
 
 
 def strip_prefix(key: str) -> str:
-    """A key without what wrappers, and torchvision's networks, put before the backbone's names.
+    """A key without the prefixes that wrappers and torchvision's networks add.
 
     >>> strip_prefix("module.backbone.layer1.0.conv1.weight")
     'layer1.0.conv1.weight'
@@ -105,13 +106,14 @@ def strip_prefix(key: str) -> str:
 
 
 def torch_keys(variables: Mapping[str, Any]) -> dict[str, Path]:
-    """``{PyTorch key: (collection, ..., name)}`` of every leaf, by all the names it may have.
+    """Map all PyTorch keys that a model's leaves may have to the paths of the leaves.
 
     Args:
       variables: ``{"params": ..., "batch_stats": ...}`` of a model, or only one of the two.
 
     Returns:
-      Several keys may lead to one leaf; a file holds one of them, without its prefix.
+      ``{key: (collection, ..., name)}``, with keys without prefix. Several keys may map to one
+      leaf; a file holds one of them.
     """
     flat = traverse_util.flatten_dict(variables)
     keys = {}
@@ -126,7 +128,7 @@ def torch_keys(variables: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _from_table(modules: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """``(flax module, PyTorch module)`` by the table."""
+    """``(flax module, PyTorch module)`` of all modules in the table."""
     for module in modules:
         for flax_template, *torch_templates in _NAMES:
             if match := _pattern(flax_template).fullmatch(module):
@@ -144,8 +146,8 @@ def _inverted_residuals(
 ) -> Iterator[tuple[str, str]]:
     """``(flax module, PyTorch module)`` of the blocks of MobileNetV3 and EfficientNet.
 
-    torchvision numbers a block's parts in order, and leaves out those it lacks. timm has different
-    names for a block with and without ``expand``, and groups blocks of the same width.
+    torchvision numbers the parts that a block has in order. timm names the parts of a block with
+    and without ``expand`` differently, and groups consecutive blocks of the same width into stages.
     """
     count = 0
     stage, stage_width, place = -1, 0, 0

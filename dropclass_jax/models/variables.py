@@ -13,11 +13,11 @@ _IMAGE = (1, 64, 64, 3)
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters and statistics.
+    """Initialise the parameters and batch statistics of a model.
 
     Args:
       model: a model of ``dropclass_jax.models``.
-      key: the PRNG key of the parameters.
+      key: the PRNG key to draw the parameters with.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}``, float32.
@@ -26,11 +26,11 @@ def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
     def init(key: jax.Array) -> dict[str, Any]:
         return model.init(key, jnp.zeros(_IMAGE, jnp.float32))
 
-    # It runs once: hundreds of random draws are not worth optimising, which takes half a minute.
+    # Optimising hundreds of random draws takes half a minute, and the function runs only once.
     once = {"xla_backend_optimization_level": 0}
     return jax.jit(init).lower(key).compile(compiler_options=once)(key)
 
 
 def init_shapes(model: nn.Module) -> dict[str, Any]:
-    """What ``init_variables`` gives, as ``jax.ShapeDtypeStruct``: nothing is drawn or compiled."""
+    """``init_variables`` as ``jax.ShapeDtypeStruct``, without drawing or compiling anything."""
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(_IMAGE))
