@@ -73,9 +73,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     Names are compared by their letters, and so are their usual synonyms (``SYNONYMS``): the nearest
     to ``optim.learning_rate`` is ``optim.lr``.
     """
-    likeness, best = max(
-        ((_likeness(name, other), other) for other in known),
-        default=(0.0, ""),
+    # Of keys that share a synonym, the one that is spelled most like the name.
+    likeness, _, best = max(
+        ((_likeness(name, other), _ratio(name, other), other) for other in known),
+        default=(0.0, 0.0, ""),
     )
     return f"; did you mean {best}?" if likeness >= 0.5 else ""
 
@@ -85,7 +86,11 @@ def _likeness(name: str, other: str) -> float:
     section, dot, key = other.rpartition(".")
     keys = (key, *SYNONYMS.get(key, ()))
     spellings = [section + dot + spelling for spelling in keys] + list(keys)
-    return max(difflib.SequenceMatcher(None, name, spelling).ratio() for spelling in spellings)
+    return max(_ratio(name, spelling) for spelling in spellings)
+
+
+def _ratio(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name, other).ratio()
 
 
 def one_of(names: Iterable[str]) -> str:
