@@ -14,6 +14,7 @@ from dropclass_jax.dropclass import DropClass, keep_all
 from dropclass_jax.models.batch_norm import MOMENTS
 from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers
+from dropclass_jax.ops.convolution import PRODUCT
 
 # For training. The drop path is one convolution between cheap products and norms: only the output
 # of the convolution (and the moments, which all devices share) is stored for the backward pass; the
@@ -23,7 +24,7 @@ _Refine = nn.remat(
     static_argnums=(2, 4),  # the classifier and whether to train
     policy=jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_saveable,
-        jax.checkpoint_policies.save_only_these_names(MOMENTS),
+        jax.checkpoint_policies.save_only_these_names(MOMENTS, PRODUCT),
     ),
 )
 
