@@ -14,8 +14,7 @@ import pytest
 import soak
 import tiny
 
-from dropclass_jax.models import weight_files
-from dropclass_jax.runs import records
+from dropclass_jax.runs import checkpoint, records
 
 # Sums over devices are added up in another order. SGD hands on the rounding of a gradient as it is;
 # AdamW, which divides by a gradient's size, would make a step of it where the gradient is nearly 0.
@@ -70,7 +69,7 @@ def until(process, line):
 
 
 def assert_close(ours, theirs):
-    left, right = weight_files.read(ours), weight_files.read(theirs)
+    left, right = checkpoint.read_weights(ours), checkpoint.read_weights(theirs)
     assert left.keys() == right.keys()
     for name, value in right.items():
         np.testing.assert_allclose(left[name], value, atol=ROUNDING, err_msg=name)
