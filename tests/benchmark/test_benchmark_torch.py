@@ -9,7 +9,6 @@ import pytest
 
 from dropclass_jax import models, objective
 from dropclass_jax.benchmark import __main__ as benchmark
-from dropclass_jax.benchmark import torch_networks, torch_runs
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.models import heads, hrnet, pretrained
@@ -17,7 +16,9 @@ from dropclass_jax.models.layers import Layers
 from dropclass_jax.models.segmenter import Segmenter
 
 torch = pytest.importorskip("torch")
-
+# Both import PyTorch, which is an optional extra.
+torch_networks = pytest.importorskip("dropclass_jax.benchmark.torch_networks")
+torch_runs = pytest.importorskip("dropclass_jax.benchmark.torch_runs")
 
 K = 7
 # Every kind of module an HRNet has, and few of each.
