@@ -11,7 +11,7 @@ def get_arms(config):
         return {f"dropclass.{name}": value for name, value in names.items()}
 
     classes = {"camvid": 11, "streets": 19, "cityscapes": 19, "voc": 21}.get(config.data.name, 12)
-    counts = (1, round(classes / 6), round(classes / 3))
+    counts = tuple(round(classes / part) for part in (6, 4, 3))
     return {
         "plain": {"dropclass.enabled": False},
         "control": {"dropclass.p.end": 0.0, "dropclass.alpha": 0.0},
@@ -23,11 +23,11 @@ def get_arms(config):
         **{
             f"{per}_{count}_alpha_{alpha:g}": drops(per, alpha, count)
             for per in ("example", "tile")
-            for count in counts[1:]
+            for count in counts
             for alpha in (1.0, 3.0)
         },
-        f"tile_{counts[-1]}_alpha_1_stratified": {
-            **drops("tile", 1.0, counts[-1]),
+        f"tile_{counts[1]}_alpha_1_stratified": {
+            **drops("tile", 1.0, counts[1]),
             "dropclass.stratify": True,
         },
         "batch_alpha_10_present": {"dropclass.draw_present_only": True},
