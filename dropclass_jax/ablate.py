@@ -24,7 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import sweep_page, sweep_summary, wording
-from dropclass_jax.runs import records
+from dropclass_jax.runs import provenance, records
 from dropclass_jax.runs.results import common_counts, try_metrics
 from dropclass_jax.sweeps import jobs, plan, slurm
 from dropclass_jax.sweeps.plan import Run
@@ -153,7 +153,8 @@ def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> No
         for run, of_images in zip(finished, counts, strict=True)
     ]
     missing = [run.name for run in runs if run not in finished]
-    print(sweep_page.write(folder, results, arms.question, arms.arms, spec, missing))
+    command = provenance.command()
+    print(sweep_page.write(folder, results, arms.question, arms.arms, spec, missing, command))
 
 
 def main(argv: list[str]) -> int:

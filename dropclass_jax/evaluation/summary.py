@@ -108,9 +108,13 @@ def top_confusions(entry: Entry, count: int) -> list[tuple[int, int, float]]:
 
 
 def context_gaps(inside: Entry, outside: Entry) -> list[float | None]:
-    """IoU in context minus IoU out of context per class; None where either split lacks it."""
+    """IoU in context minus IoU out of context per class.
+
+    None where either split lacks the class, and where it scores 0 in both: a network that never
+    finds a class cannot lose it, which would pass for robustness in the mean.
+    """
     pairs = zip(inside["iou"], outside["iou"], strict=True)
-    return [None if a is None or b is None else a - b for a, b in pairs]
+    return [None if a is None or b is None or a == b == 0 else a - b for a, b in pairs]
 
 
 # Where a data set has both, the second shows the classes of the first out of their usual context.

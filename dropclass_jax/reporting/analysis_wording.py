@@ -155,7 +155,7 @@ def gap(run: Run, classes: Classes) -> str:
     """What is lost out of context, on average and by tail classes."""
     gaps = _array(run["context_gap"]["gap"])
     if not np.isfinite(gaps).any():
-        return f"{_label(run)}: no class is in both splits."
+        return f"{_label(run)}: no class is in both splits and found in one of them."
     tail = [
         k
         for k, c in enumerate(classes)
@@ -167,10 +167,16 @@ def gap(run: Run, classes: Classes) -> str:
         sentence += f", a tail class {_changes(-gaps[tail].mean())}"
     if gaps[worst] > 0:
         sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"
-    lost = sum(run["context_gap"]["inside"][k] < HARDLY for k in tail)
+    inside = _array(run["context_gap"]["inside"])
+    rare = [
+        k
+        for k, c in enumerate(classes)
+        if summary.group_of(c["train_pixel_share"]) == "tail" and np.isfinite(inside[k])
+    ]
+    lost = sum(inside[k] < HARDLY for k in rare)
     if lost:
         sentence += (
-            f". Of the {count(len(tail), 'tail class', 'tail classes')} {lost} had hardly anything "
+            f". Of the {count(len(rare), 'tail class', 'tail classes')} {lost} had hardly anything "
             f"to lose (an IoU under {HARDLY:.0%} in context)"
         )
     return sentence + "."

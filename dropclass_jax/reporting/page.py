@@ -32,6 +32,7 @@ body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 70rem; background:
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .2rem; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .6rem; padding-top: .8rem;
   border-top: 1px solid var(--line); }
+h3 { font-size: 1.02rem; margin: 1.6rem 0 .3rem; }
 p, ul { max-width: 46rem; } p.lead { font-size: 1.12rem; }
 p.under { color: var(--soft); margin: 0 0 1rem; }
 li { margin: .25rem 0; } .warn { color: var(--warn); font-weight: 600; }

@@ -24,6 +24,7 @@ def write(
     arms: Mapping[str, Mapping[str, Any]],
     spec: str,
     missing: Sequence[str],
+    command: str,
 ) -> str:
     """Write `sweep.json`, `sweep.csv`, `sweep.png` and `report.html` into a sweep's folder.
 
@@ -36,6 +37,7 @@ def write(
       arms: `{arm: {config key: value}}`.
       spec: the config that the arms differ from.
       missing: the runs that are not finished.
+      command: of the sweep, as it was given.
 
     Returns:
       The table, and where the files are, as text.
@@ -50,6 +52,9 @@ def write(
         "split": split,
         "missing": list(missing),
         "arms": arms,
+        "command": command,
+        "devices": sorted({result.metrics.get("device", "unknown") for result in results}),
+        "versions": _versions(results),
     }
     write_json(folder / "sweep.json", {**setting, "rows": [_as_json(row) for row in rows]})
     _write_csv(folder / "sweep.csv", rows, split)
@@ -68,13 +73,49 @@ def write(
     )
 
 
+def _versions(results: Sequence[Result]) -> dict[str, str]:
+    """What the runs were made with; several versions of a module with commas."""
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for module, version in result.metrics.get("versions", {}).items():
+            versions.setdefault(module, set()).add(version)
+    return {module: ", ".join(sorted(found)) for module, found in versions.items()}
+
+
 def text(rows: Sequence[Row], split: str) -> list[str]:
-    """The table as lines of text, scores in %."""
-    header, cells = _cells(rows)
-    return [
-        f"{split}, numbers in % (s/step: seconds)",
-        *aligned(header, cells),
-    ]
+    """The tables as lines of text, scores in %."""
+    lines = [f"{split}, numbers in % (s/step: seconds)", *aligned(*_cells(rows))]
+    for title, (header, cells) in _other_scores(rows).items():
+        lines += ["", title, *aligned(header, cells)]
+    return lines
+
+
+def _other_scores(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Tables of all scores but the main one: `{title: (header, cells)}`, each with intervals."""
+    names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
+    if not names:
+        return {}
+
+    def mean(score: Score) -> str:
+        return f"{percent(score.mean.value)} {_interval(score.mean)}"
+
+    def difference(score: Score) -> str:
+        if score.difference is None:
+            return "-"
+        return f"{points(score.difference.value)} {_interval(score.difference, points)}"
+
+    def cells(rows: Sequence[Row], written: Callable[[Score], str]) -> list[list[str]]:
+        return [
+            [row.label, *(written(row.scores[n]) if n in row.scores else "-" for n in names)]
+            for row in rows
+        ]
+
+    header = ["arm", *(SCORES[name] for name in names)]
+    tables = {"Other scores, with the 95 % intervals of their means": (header, cells(rows, mean))}
+    if len(rows) > 1:
+        title = "Their differences in points, with 95 % intervals"
+        tables[title] = (header, cells(rows[1:], difference))
+    return tables
 
 
 def notes(setting: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
@@ -96,6 +137,8 @@ def notes(setting: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
             f"of {compared} differences like these, {compared / 20:.1f} would be called higher or "
             "lower by chance alone"
         )
+    if any("context_gap" in row.scores for row in rows):
+        lines.append("gap: mean over the classes of both splits, without those at 0 in both")
     lines.append(
         "class groups by share of the training pixels: "
         + ", ".join(f"{group} {meaning}" for group, meaning in summary.GROUPS.items())
@@ -106,7 +149,6 @@ def notes(setting: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
 
 
 def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    names = [name for name in SCORES if any(name in row.scores for row in rows)][1:]
     several = len({row.steps for row in rows}) > 1
     header = ["arm", *(["steps"] if several else []), "seeds", "mIoU", "sd", "95 %"]
     named = len({row.against for row in rows[1:]}) > 1
@@ -115,7 +157,6 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         *(["from"] if named else []),
         "95 %",
         "verdict",
-        *(SCORES[name] for name in names),
         "s/step",
     ]
     lines = []
@@ -133,10 +174,6 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 *([row.against or ""] if named else []),
                 "" if main.difference is None else _interval(main.difference, points),
                 main.verdict,
-                *(
-                    percent(row.scores[name].mean.value) if name in row.scores else "-"
-                    for name in names
-                ),
                 "-" if row.seconds_per_step is None else f"{row.seconds_per_step:#.3g}",
             ]
         )
@@ -191,7 +228,6 @@ def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
 
 
 def _page(setting: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
-    header, cells = _cells(rows)
     arms = {
         arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
         or "the config as it is"
@@ -209,12 +245,31 @@ def _page(setting: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, 
         ),
         "<p>An interval that leaves the picture is cut there.</p>",
         "<h2>In numbers</h2>",
-        page.table(header, [("", [page.text(cell) for cell in line]) for line in cells]),
+        _table(*_cells(rows)),
+        *(
+            f"<h3>{page.text(title)}</h3>{_table(*content)}"
+            for title, content in _other_scores(rows).items()
+        ),
         page.bullets([page.text(line) for line in notes(setting, rows)]),
         "<h2>The arms</h2>",
         page.definitions(arms, "facts"),
+        "<h2>How it was made</h2>",
+        page.definitions(
+            {
+                "command": f"<code>{page.text(setting['command'])}</code>",
+                "hardware": page.text("; ".join(setting["devices"])),
+                "versions": page.text(
+                    ", ".join(f"{module} {found}" for module, found in setting["versions"].items())
+                ),
+            },
+            "facts",
+        ),
     ]
     return page.page(setting["question"], body)
+
+
+def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    return page.table(header, [("", [page.text(cell) for cell in line]) for line in cells])
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

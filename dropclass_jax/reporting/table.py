@@ -107,7 +107,7 @@ def context_gap_table(inside: Entry, outside: Entry, classes: Classes) -> str:
     title = f"IoU in context ({inside['split']}) and out of it ({outside['split']}), in %"
     footer = [f"{inside['head']} head; gap = in context - out of context, in points"]
     if len(both) < len(classes):
-        footer.append("'-': absent from that split, left out of the mean")
+        footer.append("'-': absent from that split, or 0 in both; left out of the mean")
     header = ["class", "train", "in context", "out of context", "gap"]
     return "\n".join([title, *aligned(header, rows, means), *footer])
 

@@ -121,7 +121,7 @@ def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
         if value is not None
     }
     if not gaps:
-        return "No class is in both splits, so there is no gap to measure."
+        return "No class is in both splits and found in one of them, so there is no gap to measure."
     mean = sum(gaps.values()) / len(gaps)
     worst = max(gaps, key=gaps.__getitem__)
     change = f"{'loses' if mean > 0 else 'gains'} {points(mean)} of IoU"
@@ -129,7 +129,7 @@ def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
         change = "keeps its IoU"
     sentence = (
         f"Out of its usual context a class {change} on average "
-        f"({count(len(gaps), 'class', 'classes')} in both splits)"
+        f"({count(len(gaps), 'class', 'classes')} of both splits, without those never found)"
     )
     if gaps[worst] >= SAME:
         sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"

@@ -16,7 +16,7 @@ from html_page import Page
 from dropclass_jax import ablate
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import from_values, load_config
-from dropclass_jax.reporting import sweep_figures, sweep_summary
+from dropclass_jax.reporting import sweep_figures, sweep_page, sweep_summary
 from dropclass_jax.runs import records, rundir
 from dropclass_jax.runs.results import try_metrics
 from dropclass_jax.sweeps import jobs, plan, slurm
@@ -179,6 +179,37 @@ def test_rows_say_what_is_noise():
     assert rows[0].scores["tail"].seeds == [0.1] * 3
     assert rows[0].seconds_per_step == 2.0  # the median of 8, 2 and 1
     assert "out_of_context" not in rows[0].scores
+
+
+def test_every_score_has_its_interval_and_the_page_says_how_it_was_made(tmp_path):
+    results = [
+        *(result("plain", "plain", s, v, tail=v / 2) for s, v in enumerate((0.30, 0.31, 0.32))),
+        *(result("worse", "plain", s, v, tail=v / 2) for s, v in enumerate((0.20, 0.21, 0.22))),
+    ]
+    facts = {"dataset": "tiny", "model": "net", "versions": {"jax": "0.10.2"}, "device": "2 x X"}
+    for r in results:
+        r.metrics.update(facts)
+    results[0].metrics["versions"] = {"jax": "0.11.0"}
+    arms = {"plain": {}, "worse": {"optimizer.lr": 9}}
+    command = "python -m dropclass_jax.ablate --dir=<here>"
+    shown = sweep_page.write(tmp_path, results, "Which?", arms, "c.py", [], command)
+    tail = sweep_summary.rows(results)[1].scores["tail"]
+    low, high = (f"{100 * x:.1f}" for x in tail.mean[1:])
+    assert f"10.5 [{low}, {high}]" in shown
+    low, high = (f"{100 * x:+.1f}" for x in tail.difference[1:])
+    assert f"-5.0 [{low}, {high}]" in shown
+    page = Page((tmp_path / "report.html").read_text())
+    assert f"-5.0 [{low}, {high}]" in page.text
+    assert command in page.text
+    assert "jax 0.10.2, 0.11.0" in page.text
+    assert "2 x X" in page.text
+
+
+def test_classes_that_are_never_found_are_no_part_of_the_gap():
+    run = result("plain", "plain", 0, 0.3, tail=0.0)
+    outside = {"split": "val_out", "head": "plain", "mean_iou": 0.2, "iou": [0.4, 0.0]}
+    run.metrics["results"].append(outside)
+    assert sweep_summary.scores_of(run, "val", "plain")["context_gap"] == pytest.approx(0.2)
 
 
 def test_a_user_s_mistake_is_one_line(tmp_path):
