@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from dropclass_jax.comparison.intervals import Estimate
 from dropclass_jax.evaluation import summary
 from dropclass_jax.files import finite, write_csv, write_json, write_text
 from dropclass_jax.reporting import page, sweep_figures, sweep_summary, wording
@@ -97,12 +99,10 @@ def _other_scores(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[s
         return {}
 
     def mean(score: Score) -> str:
-        return f"{percent(score.mean.value)} {_interval(score.mean)}"
+        return _with_interval(score.mean)
 
     def difference(score: Score) -> str:
-        if score.difference is None:
-            return "-"
-        return f"{points(score.difference.value)} {_interval(score.difference, points)}"
+        return "-" if score.difference is None else _with_interval(score.difference, points)
 
     def cells(rows: Sequence[Row], written: Callable[[Score], str]) -> list[list[str]]:
         return [
@@ -180,10 +180,16 @@ def _cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return header, lines
 
 
-def _interval(estimate: Any, written: Callable[[float], str] = percent) -> str:
-    if estimate.low != estimate.low:
+def _interval(estimate: Estimate, written: Callable[[float], str] = percent) -> str:
+    if math.isnan(estimate.low):
         return "-"
     return f"[{written(estimate.low)}, {written(estimate.high)}]"
+
+
+def _with_interval(estimate: Estimate, written: Callable[[float], str] = percent) -> str:
+    """`12.3 [11.0, 13.6]`; without the interval where one seed tells nothing of it."""
+    value = written(estimate.value)
+    return value if math.isnan(estimate.low) else f"{value} {_interval(estimate, written)}"
 
 
 def _as_json(row: Row) -> dict[str, Any]:
@@ -278,10 +284,11 @@ def findings(rows: Sequence[Row]) -> list[str]:
     for row in rows[1:]:
         score = row.scores["mean_iou"]
         where = f"{row.label}: {wording.against(score.difference.value, row.against)} in mean IoU"
+        interval = _interval(score.difference, points).replace(" ", "\N{NO-BREAK SPACE}")
         noise = {
             "unknown": "; with one seed, nothing can be said about noise",
-            "within noise": f", within noise: {_interval(score.difference, points)}",
+            "within noise": f", within noise: {interval}",
         }
-        more = f", more than noise: {_interval(score.difference, points)}"
+        more = f", more than noise: {interval}"
         sentences.append(f"{where}{noise.get(score.verdict, more)}.")
     return sentences
