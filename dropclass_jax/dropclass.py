@@ -337,6 +337,8 @@ class DropClass(nn.Module):
         knows no others), whose average varies by more than the norm's epsilon: not from a
         classifier that starts at N(0, 0.001). The running statistics, which inference uses, are
         yet to be learned, as any norm's.
+      average: what ``'position'`` averages with: ``average_features``, or a function that takes and
+        returns the same.
     """
 
     conv: Callable[..., Callable[[jax.Array], jax.Array]]
@@ -345,6 +347,7 @@ class DropClass(nn.Module):
     stop_importance_gradient: bool = False
     refine: str = "block"
     refine_init: str = "default"
+    average: Callable[..., jax.Array] = average_features
 
     @nn.compact
     def __call__(
@@ -359,7 +362,7 @@ class DropClass(nn.Module):
                 weights = lax.stop_gradient(weights)
             average = average_features_shared(features, weights, keep)
         elif self.importance == "position":
-            average = average_features(
+            average = self.average(
                 features, classifier, keep, stop_gradient=self.stop_importance_gradient
             )
         else:

@@ -23,14 +23,14 @@ from absl import flags
 from dropclass_jax import models
 from dropclass_jax.benchmark import (
     against_torch,
+    checkpointing,
     cost,
     evaluation,
     feeding,
     hardware,
     memory,
     scaling,
-    stall,
-    starting,
+    startup,
     steps,
 )
 from dropclass_jax.benchmark.case import DTYPES, Case
@@ -48,9 +48,9 @@ SECTIONS = {
     "hardware": hardware,
     "pipeline": feeding,
     "eval": evaluation,
-    "checkpoint": stall,
+    "checkpoint": checkpointing,
     "memory": memory,
-    "compile": starting,
+    "compile": startup,
     "scaling": scaling,
 }
 
@@ -74,16 +74,16 @@ def measured(cases: Sequence[Case], names: Sequence[str], options: Options) -> I
             start = time.monotonic()
             say(f"{name}: {case}")
             try:
-                found = {"result": finite(SECTIONS[name].measure(case, options))}
+                outcome = {"result": finite(SECTIONS[name].measure(case, options))}
             except Skipped as reason:
-                found = {"skipped": str(reason)}
+                outcome = {"skipped": str(reason)}
             except Exception as error:  # whatever it is, the others go on
-                found = {"error": f"{type(error).__name__}: {first_line(error)}"}
+                outcome = {"error": f"{type(error).__name__}: {first_line(error)}"}
             yield {
                 "section": name,
                 "case": vars(case),
                 "seconds": time.monotonic() - start,
-                **found,
+                **outcome,
             }
 
 

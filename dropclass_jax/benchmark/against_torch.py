@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax.benchmark import resident, text, timing
+from dropclass_jax.benchmark import peak_memory, text, timing
 from dropclass_jax.benchmark.case import (
     IMAGE_MEAN,
     IMAGE_STD,
@@ -39,11 +39,11 @@ TITLE = "Against PyTorch"
 
 def versions() -> dict[str, str]:
     """Of PyTorch and torchvision, where they are installed."""
-    found = {}
+    installed = {}
     for name in ("torch", "torchvision"):
         if importlib.util.find_spec(name):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def measure(case: Case, options: Options) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def predicting(case: Case) -> Run:
 def _our_peak(case: Case, variant: str, run: Run) -> int | None:
     """As ``torch_runs.peak_bytes`` measures it."""
     if jax.default_backend() == "cpu":
-        return resident.peak_increase(lambda: run(1))
+        return peak_memory.peak_increase(lambda: run(1))
     return pmap.peak_bytes(compiled_step(case, variant).step)
 
 

@@ -12,12 +12,12 @@ AIMS = {"flops": 1.10, "temporary_bytes": 1.15, "seconds": 1.12}
 
 
 def judged(quantity: str, ratio: float) -> dict[str, Any]:
-    """An aim beside what was found."""
+    """An aim, the measured ratio, and whether it is met."""
     return {"aim": AIMS[quantity], "found": ratio, "met": ratio <= AIMS[quantity]}
 
 
 def line(quantity: str, judgement: Mapping[str, Any]) -> str:
     """``'flops 1.18 x, aim 1.10 x: not met'``."""
     verdict = "met" if judgement["met"] else "not met"
-    found, aim = text.times(judgement["found"]), text.times(judgement["aim"])
-    return f"{quantity.replace('_', ' ')} {found}, aim {aim}: {verdict}"
+    ratio, aim = text.times(judgement["found"]), text.times(judgement["aim"])
+    return f"{quantity.replace('_', ' ')} {ratio}, aim {aim}: {verdict}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator
@@ -25,8 +24,9 @@ from dropclass_jax.training.recipe import Recipe
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
-# How a step handles the classes. The last two are what DropClass costs without its two vectors of
-# weights: the general path, which folds the K maps in one by one, and all K maps at once.
+# The variants of a step, as keyword arguments of DropClass. The last two are what it costs without
+# its two vectors of weights: the general path, which adds up the K maps one by one, and all of them
+# at once.
 _DROPCLASS = {
     "plain": None,
     "dropclass": {},
@@ -93,13 +93,16 @@ class Program(NamedTuple):
 
 def network(case: Case, variant: str, **settings: Any) -> nn.Module:
     """The network of a variant; ``settings`` as of ``models.create``."""
-    return models.create(
+    model = models.create(
         case.model,
         case.classes,
         dropclass=_DROPCLASS[variant],
         dtype=DTYPES[case.dtype] if case.dtype != "float32" else None,
         **settings,
     )
+    if variant == "K maps":
+        model = model.clone(dropclass={**model.dropclass, "average": naive.average_features})
+    return model
 
 
 def _learning_rate() -> optax.Schedule:
@@ -175,8 +178,7 @@ def random_batch(case: Case) -> dict[str, np.ndarray]:
 def compiled_step(case: Case, variant: str) -> Program:
     """The training step of a variant on one device, compiled once for all sections."""
     jitted = jax.jit(train_step(case, variant), donate_argnums=0)
-    with naive.all_maps() if variant == "K maps" else contextlib.nullcontext():
-        traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
+    traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
     return Program(traced.lower().compile(), tuple(flops.work(traced.jaxpr)))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dropclass_jax.benchmark import aims, flops, text
+from dropclass_jax.benchmark.breakdown import breakdown
 from dropclass_jax.benchmark.case import VARIANTS, Case, compiled_step
-from dropclass_jax.benchmark.places import by_place
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.parallel import pmap
 
@@ -26,10 +26,10 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       ``temporary_bytes``, ``peak_bytes`` and ``moved_bytes``; ``places``: what of the step with
       DropClass is for what; and ``aims``.
     """
-    found = {}
+    variants = {}
     for variant in VARIANTS[:2] if options.quick else VARIANTS:
         program = compiled_step(case, variant)
-        found[variant] = {
+        variants[variant] = {
             "flops": program.flops,
             "products": flops.total(work for work in program.work if work.is_product),
             "xla_flops": program.step.cost_analysis()["flops"],
@@ -38,10 +38,10 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
             "moved_bytes": sum(kernel.bytes for kernel in program.kernels),
         }
     return {
-        "variants": found,
-        "places": by_place(compiled_step(case, "dropclass")),
+        "variants": variants,
+        "places": breakdown(compiled_step(case, "dropclass")),
         "aims": {
-            name: aims.judged(name, found["dropclass"][name] / found["plain"][name])
+            name: aims.judged(name, variants["dropclass"][name] / variants["plain"][name])
             for name in ("flops", "temporary_bytes")
         },
     }
@@ -67,7 +67,7 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         ]
         header = ["", "GFLOP", "x plain", "products", "temporary", "x plain", "moved", "x plain"]
         out += ["", str(case), *text.table(header, rows)]
-        out += [aims.line(name, found) for name, found in result["aims"].items()]
+        out += [aims.line(name, aim) for name, aim in result["aims"].items()]
         more = result["variants"]["dropclass"]["products"] - plain["products"]
         out.append(
             f"its products alone (the C-to-C convolution, the classifier) are "

@@ -60,12 +60,12 @@ def work(jaxpr: Any) -> list[Work]:
       (``while_loop``) once, of several branches (``cond``) the longest, and of the forms that an
       operation has for platforms (``lax.platform_dependent``) the default.
     """
-    return [found for found in _walk(jaxpr.jaxpr, "", 1) if found.flops]
+    return [one for one in _walk(jaxpr.jaxpr, "", 1) if one.flops]
 
 
-def total(found: Iterable[Work]) -> int:
+def total(work: Iterable[Work]) -> int:
     """All operations."""
-    return sum(one.flops for one in found)
+    return sum(one.flops for one in work)
 
 
 def _walk(

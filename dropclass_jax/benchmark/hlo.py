@@ -105,7 +105,7 @@ def _kernels(program: Program, name: str, times: int) -> Iterator[Kernel]:
         elif line.opcode == "conditional":
             branches = _NAME.findall("".join(_BRANCHES.findall(line.rest))) or called
             each = [list(_kernels(program, branch, times)) for branch in branches]
-            yield from max(each, key=lambda found: sum(k.bytes for k in found), default=[])
+            yield from max(each, key=lambda kernels: sum(k.bytes for k in kernels), default=[])
         else:
             inside = program.get(called[0], ()) if line.opcode == "fusion" and called else ()
             moved = _traffic(line, [results[name] for name in line.operands], inside)

@@ -22,15 +22,15 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       ``variants``: a dict each with summaries of ``seconds`` and ``times_plain``, or an ``error``
       (the naive ones may not fit into the memory); and ``aims``.
     """
-    found = _against_plain(case, "dropclass", options.repeats)
+    variants = _against_plain(case, "dropclass", options.repeats)
     for variant in () if options.quick else VARIANTS[2:]:
         try:
             # In fewer turns: they are slow, and far enough from plain.
-            found[variant] = _against_plain(case, variant, min(options.repeats, 3))[variant]
+            variants[variant] = _against_plain(case, variant, min(options.repeats, 3))[variant]
         except jax.errors.JaxRuntimeError as error:
-            found[variant] = {"error": first_line(error)}
-    ratio = found["dropclass"]["times_plain"]["median"]
-    return {"variants": found, "aims": {"seconds": aims.judged("seconds", ratio)}}
+            variants[variant] = {"error": first_line(error)}
+    ratio = variants["dropclass"]["times_plain"]["median"]
+    return {"variants": variants, "aims": {"seconds": aims.judged("seconds", ratio)}}
 
 
 def _against_plain(case: Case, variant: str, repeats: int) -> dict[str, Any]:
@@ -64,5 +64,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         ]
         header = ["", "median", "quartiles", "of the same turn's plain step", "images/s"]
         out += ["", str(case), *text.table(header, rows)]
-        out += [aims.line(name, found) for name, found in result["aims"].items()]
+        out += [aims.line(name, aim) for name, aim in result["aims"].items()]
     return out

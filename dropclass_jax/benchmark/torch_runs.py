@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dropclass_jax.benchmark import resident, torch_networks
+from dropclass_jax.benchmark import peak_memory, torch_networks
 from dropclass_jax.benchmark.case import IMAGE_MEAN, IMAGE_STD, Case, random_batch
 from dropclass_jax.benchmark.section import Skipped
 from dropclass_jax.benchmark.timing import Run
@@ -137,7 +137,7 @@ def peak_bytes(run: Run, on: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats()
         run(1)
         return torch.cuda.max_memory_allocated()
-    return resident.peak_increase(lambda: run(1))
+    return peak_memory.peak_increase(lambda: run(1))
 
 
 def _network(case: Case, variant: str, way: Way, on: torch.device) -> torch.nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -17,6 +18,7 @@ from dropclass_jax import dropclass
 from dropclass_jax.benchmark import __main__ as benchmark
 from dropclass_jax.benchmark import (
     aims,
+    breakdown,
     case,
     flops,
     fresh_process,
@@ -24,8 +26,7 @@ from dropclass_jax.benchmark import (
     hlo,
     memory,
     naive,
-    places,
-    resident,
+    peak_memory,
     text,
     timing,
 )
@@ -154,7 +155,7 @@ class TestFlops:
         lowered = traced.lower(lowering_platforms=("tpu",))
         assert abs((products + others) / lowered.cost_analysis()["flops"] - 1) < 0.05
         assert products > 0.5 * others
-        sources = {places.place_of(work.source) for work in flops.work(traced.jaxpr)}
+        sources = {breakdown.purpose(work.source) for work in flops.work(traced.jaxpr)}
         assert {"forward, backbone: products", "backward, refine: norm"} <= sources
 
 
@@ -200,21 +201,30 @@ class TestTraffic:
         ],
     )
     def test_places(self, source, place):
-        assert places.place_of(source) == place
+        assert breakdown.purpose(source) == place
 
 
 def test_the_naive_way_computes_the_same():
     rng = np.random.default_rng(0)
-    ours = dropclass.average_features
     with jax.enable_x64(True):
         features, kernel = rng.standard_normal((2, 3, 4, 6)), rng.standard_normal((6, 5))
-        for keep in (np.array([1, 1, 0, 1, 1.0]), np.array([[1, 1, 1, 1, 1.0], [0, 1, 1, 1, 1]])):
-            found = naive.average_features(jnp.asarray(features), lambda a: a @ kernel, keep)
-            expected = ours(jnp.asarray(features), lambda a: a @ kernel, jnp.asarray(keep))
-            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
-    with naive.all_maps():
-        assert dropclass.average_features is naive.average_features
-    assert dropclass.average_features is ours
+        tiles = np.ones((2, 1, 2, 5))
+        tiles[:, :, 1, 3] = 0
+        masks = (np.array([1, 1, 0, 1, 1.0]), np.array([[1, 1, 1, 1, 1.0], [0, 1, 1, 1, 1]]), tiles)
+        for keep in map(jnp.asarray, masks):
+            for stop in (False, True):
+
+                def average(function, features, kernel, keep=keep, stop=stop):
+                    classifier = lambda a: jnp.tanh(a @ kernel)  # noqa: E731
+                    return function(features, classifier, keep, stop_gradient=stop)
+
+                def both(function):
+                    ours = jax.vjp(partial(average, function), features, kernel)
+                    return ours[0], *ours[1](jnp.cos(features))
+
+                naively, ours = both(naive.average_features), both(dropclass.average_features)
+                for one, other in zip(naively, ours, strict=True):
+                    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_rematerialisation_keeps_less_and_dropclass_more(named_tiny, monkeypatch):
@@ -227,7 +237,7 @@ def test_rematerialisation_keeps_less_and_dropclass_more(named_tiny, monkeypatch
 
 
 def test_the_peak_of_some_work():
-    found = resident.peak_increase(lambda: np.ones(2**25, np.uint8).sum())
+    found = peak_memory.peak_increase(lambda: np.ones(2**25, np.uint8).sum())
     if found is None:
         pytest.skip("this system does not tell")
     # The kernel counts pages in bundles, a few dozen for each core.

@@ -1,4 +1,4 @@
-"""What the work and the memory traffic of a step are for."""
+"""Breakdown of a step's operations and memory traffic by purpose, as "backward, head: norm"."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ _KINDS = {
 _PARTS = ("backbone", "head", "classifier", "refine")
 
 
-def by_place(program: Program) -> list[dict[str, Any]]:
-    """Operations, bytes and kernels of a step, summed up by place, the most bytes first."""
+def breakdown(program: Program) -> list[dict[str, Any]]:
+    """Operations, bytes and kernels of a step by purpose, the most bytes first.
+
+    Returns:
+      Dicts of ``place`` (see ``purpose``), ``flops``, ``moved_bytes`` and ``kernels``.
+    """
     flops, moved, kernels = Counter(), Counter(), Counter()
     for work in program.work:
-        flops[place_of(work.source)] += work.flops
+        flops[purpose(work.source)] += work.flops
     for kernel in program.kernels:
-        place = place_of(kernel.source)
+        place = purpose(kernel.source)
         moved[place] += kernel.bytes
         kernels[place] += kernel.times
     return [
@@ -37,10 +41,10 @@ def by_place(program: Program) -> list[dict[str, Any]]:
     ]
 
 
-def place_of(source: str) -> str:
-    """What something is for, by its source in the traced program.
+def purpose(source: str) -> str:
+    """What an operation is for, by its source in the traced program.
 
-    >>> place_of("jit(train_step)/transpose(jvp(Segmenter))/head/neck/norm/mul")
+    >>> purpose("jit(train_step)/transpose(jvp(Segmenter))/head/neck/norm/mul")
     'backward, head: norm'
     """
     if not source:

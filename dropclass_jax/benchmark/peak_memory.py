@@ -1,4 +1,4 @@
-"""The peak of a process's memory, for what allocates from the operating system."""
+"""Peak resident memory of a process, for libraries that allocate from the operating system."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _PROC = Path("/proc/self")
 
 
 def peak_increase(work: Callable[[], Any]) -> int | None:
-    """The most memory that some work needs at a time, above what was in use before.
+    """Peak resident memory of a function call, above what was resident before it.
 
     Returns:
-      Bytes, of pages that were touched; None where the system does not tell (it is Linux's way).
+      Bytes; None where the system does not report it (only Linux does).
     """
     gc.collect()
     try:
-        # Or memory that was freed, but kept, would be used again without being seen.
+        # Freed memory that the allocator has kept would be used again without being seen.
         ctypes.CDLL(None).malloc_trim(0)
         (_PROC / "clear_refs").write_text("5")  # sets the peak back to what is in use now
         before = _status("VmRSS")

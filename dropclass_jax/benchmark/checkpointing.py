@@ -1,4 +1,4 @@
-"""How long saving a checkpoint holds the training loop up, and how long until it is on the disk."""
+"""Time that saving a checkpoint blocks the training loop, and until it is on the disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     batch = jax.device_put(random_batch(case))
     current = new_state(case, "dropclass")
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(current))
-    found: dict[str, list[float]] = {"step": [], "blocked": [], "written": []}
+    seconds: dict[str, list[float]] = {"step": [], "blocked": [], "written": []}
     with (
         tempfile.TemporaryDirectory() as folder,
         checkpoint.manager(Path(folder)) as checkpoints,
@@ -46,10 +46,10 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
             saved = time.perf_counter()
             checkpoint.finish(checkpoints)
             if turn:  # the first one sets things up
-                found["step"].append(trained - start)
-                found["blocked"].append(saved - trained)
-                found["written"].append(time.perf_counter() - trained)
-    return {"state_bytes": size, **{name: timing.summary(v) for name, v in found.items()}}
+                seconds["step"].append(trained - start)
+                seconds["blocked"].append(saved - trained)
+                seconds["written"].append(time.perf_counter() - trained)
+    return {"state_bytes": size, **{name: timing.summary(v) for name, v in seconds.items()}}
 
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:

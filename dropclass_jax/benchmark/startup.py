@@ -1,6 +1,6 @@
-"""How long until the first step: with nothing compiled yet, and with everything kept.
+"""Time from the start of a process to the end of its first step, cold and from the cache.
 
-In processes of their own with a cache folder of their own, from their very start: Python, imports,
+Each start is a fresh process with a compilation cache of the benchmark's own: Python, imports,
 parameters, tracing, compiling, one step. No data.
 """
 
@@ -24,7 +24,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     Returns:
       ``{"cold" | "cached": {"first_step_seconds": summary, "compile_seconds": summary}}``.
     """
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "JAX_COMPILATION_CACHE_DIR": folder,
@@ -34,11 +34,11 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
             answers = [
                 fresh_process.ask(case, "dropclass", environment=environment) for _ in range(starts)
             ]
-            found[name] = {
+            results[name] = {
                 key: timing.summary([answer[key] for answer in answers])
                 for key in ("first_step_seconds", "compile_seconds")
             }
-    return found
+    return results
 
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
