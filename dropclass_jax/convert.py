@@ -58,8 +58,8 @@ def main(argv: list[str]) -> None:
     source, target = argv[1], Path(argv[2])
     report = convert(source, target, flags.FLAGS.model)
     count = len(report.matched)
-    about = weight_sources.find(source, flags.FLAGS.model).about  # with a checksum
-    print(f"{about} -> {target}: {count} tensors from {report.naming} names{report.leftover}")
+    description = weight_sources.find(source, flags.FLAGS.model).description  # with a checksum
+    print(f"{description} -> {target}: {count} tensors from {report.naming} names{report.leftover}")
 
 
 if __name__ == "__main__":

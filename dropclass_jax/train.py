@@ -74,7 +74,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         variables = init_variables(built.model, jax.random.key(config.seed))
         if start_from is not None:
             variables, loaded = pretrained.load_state_dict(variables, start_from.arrays)
-            report = f"{start_from.about}: {loaded}"
+            report = f"{start_from.description}: {loaded}"
     processes.check_agreement({"data": dataset.fingerprint})
     held = ExitStack()  # what must last as long as the training
 

@@ -145,7 +145,7 @@ class Outcome(NamedTuple):
       predicted: ``[M]``, pixels that all runs of a side predict, score by score.
       commands: that trained the runs.
       differences: what is not the same on both sides, but the folders.
-      found: from `bootstrap.compare`: the mean, the groups, the classes.
+      comparison: from `bootstrap.compare`: the mean, the groups, the classes.
     """
 
     names: tuple[str, str]
@@ -160,4 +160,4 @@ class Outcome(NamedTuple):
     predicted: tuple[np.ndarray, np.ndarray]
     commands: tuple[list[str], list[str]]
     differences: list[Difference]
-    found: Comparison
+    comparison: Comparison

@@ -32,8 +32,8 @@ def prepare(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     _refuse(rest)
     dataset = data.load(**arguments.dataset)
     counts = ", ".join(f"{split} {len(source)}" for split, source in dataset.splits.items())
-    about = f"{dataset.info.num_classes} classes, {counts} images"
-    print(f"{dataset.info.name} is ready: {about}, fingerprint {dataset.fingerprint}")
+    contents = f"{dataset.info.num_classes} classes, {counts} images"
+    print(f"{dataset.info.name} is ready: {contents}, fingerprint {dataset.fingerprint}")
     return 0
 
 

@@ -28,12 +28,12 @@ class Source(NamedTuple):
 
     Attributes:
       path: a file, or the folder of a run; whether it exists is for its reader to say.
-      about: what a user gave, and where that led with which checksum, for a person to see.
+      description: what the user named, what that resolved to and its checksum, for messages.
       normalization: of the images that the weights were trained on, where the source tells.
     """
 
     path: Path
-    about: str
+    description: str
     normalization: Normalization | None = None
 
 
@@ -61,8 +61,8 @@ def find(spec: str, network: str = "") -> Source:
         return Source(Path(spec).expanduser(), spec)
     path, normalization = fetch(name)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    about = spec if asked == spec else f"{asked}, which is {spec}"
-    return Source(path, f"{about} ({path.name}, SHA-256 {checksum})", normalization)
+    description = spec if asked == spec else f"{asked}, which is {spec}"
+    return Source(path, f"{description} ({path.name}, SHA-256 {checksum})", normalization)
 
 
 def _in_package(name: str) -> tuple[Path, None]:

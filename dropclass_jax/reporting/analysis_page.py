@@ -56,7 +56,7 @@ def _opening(content: Content) -> list[str]:
     return [
         f"<h1>{page.text(content['dataset'])}: what the networks have learned</h1>",
         '<p class="under">Semantic segmentation: one class for every pixel of an image.</p>',
-        f'<p class="lead">{wording.about(content)}</p>',
+        f'<p class="lead">{wording.subject(content)}</p>',
         f"<p>{wording.caution(content['runs'])} Classes are ordered by their share of the "
         "training pixels throughout, the commonest first.</p>",
     ]

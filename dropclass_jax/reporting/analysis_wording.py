@@ -20,7 +20,7 @@ HARDLY = 0.01  # an IoU below which a class is as good as never found
 MARKED = 0.1  # of its IoU a class should lose without its own features, or leaving out is no test
 
 
-def about(content: Mapping[str, Any]) -> str:
+def subject(content: Mapping[str, Any]) -> str:
     """What was analysed."""
     runs = content["runs"]
     what = "; ".join(

@@ -26,7 +26,7 @@ class Row(NamedTuple):
       image: uint8 `[h, w, 3]`.
       region: bool `[h, w]`, where the class is.
       answer: bool `[h, w]`, where the network says it is.
-      found: the share of the class's pixels that the network finds, 0..1.
+      recall: share of the class's pixels that the network predicts as such, 0 to 1.
       heat: `{layer, with its stride: [h, w]}`, 0 to 1 where its largest value is.
     """
 
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     image: np.ndarray
     region: np.ndarray
     answer: np.ndarray
-    found: float
+    recall: float
     heat: dict[str, np.ndarray]
 
 
@@ -58,7 +58,7 @@ def row(label: str, example: Mapping[str, Any], class_index: int, explained: Exp
         image=small(example["image"]),
         region=small(np.float32(here)) > 0.5,
         answer=small(np.float32(explained.answer)) > 0.5,
-        found=float(explained.answer[here].mean()) if here.any() else 0.0,
+        recall=float(explained.answer[here].mean()) if here.any() else 0.0,
         heat=heat,
     )
 
@@ -105,7 +105,7 @@ def grid(rows: Sequence[Row], name: str, color: Sequence[int]) -> Figure:
     for number, (line, row) in enumerate(zip(axes_grid, rows, strict=True)):
         line[0].imshow(tint(row.image, row.answer, color))
         line[0].set_title(
-            f"{row.label}: finds {row.found:.0%}", loc="left", fontsize=8.5, color=INK, pad=3
+            f"{row.label}: finds {row.recall:.0%}", loc="left", fontsize=8.5, color=INK, pad=3
         )
         for axes, layer in zip(line[1:], names, strict=True):
             if layer in row.heat:

@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 def rows(outcome: Outcome) -> list[Row]:
     """The mean, the groups, then the classes by share of the training pixels."""
-    comparison, classes = outcome.found, outcome.classes
+    comparison, classes = outcome.comparison, outcome.classes
     first = 1 + len(outcome.groups)
     p = np.concatenate([comparison.p[:first], bootstrap.discoveries(comparison.p[first:])])
 
@@ -137,7 +137,7 @@ def findings(outcome: Outcome) -> list[str]:
 
 def _basis(outcome: Outcome) -> list[str]:
     counts = [len(workdirs) for workdirs in outcome.workdirs]
-    comparison = outcome.found
+    comparison = outcome.comparison
     images = f"{percent(comparison.of_images[0], 2)} points by the {outcome.images} images"
     if max(counts) == 1 and _same_networks(outcome):
         return [

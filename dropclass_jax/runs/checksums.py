@@ -36,8 +36,8 @@ def of(tree: Any) -> dict[str, int]:
 
 
 def _checksum(array: np.ndarray) -> int:
-    about = zlib.crc32(f"{array.dtype.name}{array.shape}".encode())
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), about)
+    of_type = zlib.crc32(f"{array.dtype.name}{array.shape}".encode())
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8), of_type)
 
 
 def check(tree: Any, expected: Mapping[str, int]) -> None:

@@ -18,15 +18,15 @@ from dropclass_jax.runs import checkpoint
 
 
 class Weights(NamedTuple):
-    """Weights of somebody's, in memory.
+    """Somebody's weights, in memory.
 
     Attributes:
       arrays: the tensors, by the names of their file.
-      about: where they are from, for a person to see.
+      description: where they are from, for messages.
     """
 
     arrays: dict[str, np.ndarray]
-    about: str
+    description: str
 
 
 def read(spec: str, network: str, model: nn.Module) -> Weights:
@@ -58,7 +58,7 @@ def load(
     except UserError as error:
         fits = recognise.network_of(weights.arrays)
         mend = f". They fit the network {fits}" if fits not in (None, network) else ""
-        raise UserError(f"{weights.about} for {network}: {error}{mend}") from error
+        raise UserError(f"{weights.description} for {network}: {error}{mend}") from error
 
 
 def fetch(spec: str, network: str) -> Weights:
@@ -73,7 +73,7 @@ def fetch(spec: str, network: str) -> Weights:
     wanted = source.normalization
     if wanted and not wanted.is_like(given):
         raise UserError(
-            f"{source.about} want images of {wanted}, {network} gets {given}: they are of another "
-            "network, whatever its tensors are called"
+            f"{source.description} want images of {wanted}, {network} gets {given}: they are of "
+            "another network, whatever its tensors are called"
         )
-    return Weights(checkpoint.read_weights(source.path), source.about)
+    return Weights(checkpoint.read_weights(source.path), source.description)

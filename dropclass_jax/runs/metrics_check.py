@@ -25,7 +25,7 @@ def fault(metrics: Any) -> str | None:
         return "its classes or results are no lists"
     checks: list[tuple[str, Mapping[str, Any] | Any, Mapping[str, Callable[[Any], bool]]]] = [
         ("metrics", metrics, _TOP),
-        *((f"classes[{n}]", about, _CLASS) for n, about in enumerate(classes)),
+        *((f"classes[{n}]", entry, _CLASS) for n, entry in enumerate(classes)),
         *(("results", entry, _entry(len(classes))) for kind in entries for entry in kind),
     ]
     for where, values, rules in checks:

@@ -133,9 +133,9 @@ class Progress:
         """Record the scores of every output on one split."""
         if not self._enabled:
             return
-        about = {"kind": "eval", "step": step, "split": split}
+        common = {"kind": "eval", "step": step, "split": split}
         lines = [
-            {**about, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
+            {**common, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
             for head, scores in heads.items()
         ]
         curves = {

@@ -164,13 +164,17 @@ def test_sides_have_short_names(a, b, names):
 
 def test_a_class_that_differs_by_chance_is_in_parentheses(tmp_path):
     a, b = (write(tmp_path / name, 0.6) for name in "ab")
-    found = outcome([a], [b])
-    p, low, high = (np.array(x) for x in (found.found.p, found.found.low, found.found.high))
-    first = 1 + len(found.groups)
+    result = outcome([a], [b])
+    p, low, high = (
+        np.array(x) for x in (result.comparison.p, result.comparison.low, result.comparison.high)
+    )
+    first = 1 + len(result.groups)
     p[first], low[first], high[first] = 0.03, 0.001, 0.1  # of Sky
-    b_scores = found.found.b.copy()
+    b_scores = result.comparison.b.copy()
     b_scores[first] += 0.05
-    changed = found._replace(found=found.found._replace(p=p, low=low, high=high, b=b_scores))
+    changed = result._replace(
+        comparison=result.comparison._replace(p=p, low=low, high=high, b=b_scores)
+    )
     verdicts = {row.name: row.verdict for row in compare_summary.rows(changed)}
     assert verdicts.pop("Sky") == "(higher)"
     assert set(verdicts.values()) == {"within noise"}

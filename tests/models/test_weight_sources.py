@@ -41,7 +41,7 @@ def test_a_package_s_one_file_of_weights_is_found(package, tmp_path):
         source = weight_sources.find(f"package:{name}")
         assert source.path == tmp_path / "some_weights/net.pth"
         checksum = hashlib.sha256(b"of some_weights/net.pth").hexdigest()
-        assert source.about == f"package:{name} (net.pth, SHA-256 {checksum})"
+        assert source.description == f"package:{name} (net.pth, SHA-256 {checksum})"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ from dropclass_jax.models import weight_sources
 for spec in sys.argv[1:]:
     try:
         source = weight_sources.find(spec)
-        print(source.about, source.normalization, source.path, sep="\\t")
+        print(source.description, source.normalization, source.path, sep="\\t")
     except UserError as error:
         print("refused:", error)
 """
