@@ -23,6 +23,7 @@ from dropclass_jax.reporting.plot_style import (
     INK,
     ORANGE,
     OUTPUT_COLORS,
+    label_below,
     label_points,
     legend,
     new_figure,
@@ -39,6 +40,7 @@ LOSS_STYLES = {
     "loss_drop_region": ("drop head, regions", BLUE, ":"),
     "loss_auxiliary": ("auxiliary head", GREEN, ":"),
 }
+LOW = 0.02  # IoUs below it lie in one row at the foot of a chart
 MOST_CONFUSION_CLASSES = 40  # beyond this the names cannot be read on a page
 
 # From nothing to blue, so that an empty cell shows the page behind it.
@@ -234,7 +236,12 @@ def iou_against_share(entry: Entry, classes: Classes) -> Figure:
     sentence_title(
         figure, f"Each dot is a class: IoU on {split} against share of the training pixels"
     )
-    label_points(axes, shares, values, names)
+    low = [n for n, value in enumerate(values) if value < LOW]
+    if len(low) < 3:
+        low = []
+    else:  # there is no room beside them
+        label_below(axes, shares[low], values[low], [names[n] for n in low])
+    label_points(axes, shares, values, names, only=[n for n in range(len(names)) if n not in low])
     return figure
 
 

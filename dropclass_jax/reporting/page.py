@@ -49,7 +49,9 @@ dl.terms dt { font-weight: 650; } dl.terms dd { margin: 0 0 .7rem; }
 dl.terms dd:last-child { margin-bottom: 0; }
 figure { margin: 0 0 1.5rem; overflow-x: auto; }
 figure svg, figure img { display: block; width: 100%; height: auto; min-width: 34rem; }
-.beside figure svg { min-width: 22rem; }
+/* A chart grows with the page, but not until its letters are larger than the page's. */
+figure svg { max-width: calc(1.2 * var(--natural)); min-width: min(34rem, var(--natural)); }
+.beside figure svg { min-width: min(22rem, var(--natural)); }
 figure.wide { max-width: 54rem; } figure img { background: #fff; border-radius: .4rem; }
 /* A shadow lies on each side on which a table goes on; covers of the page's colour, which move with
    the content, hide it where the table ends. */
@@ -61,6 +63,8 @@ figure.wide { max-width: 54rem; } figure img { background: #fff; border-radius: 
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .8rem .28rem 0; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+table.numbers th, table.numbers td:first-child { white-space: normal; min-width: 2.6rem; }
+table.numbers td:first-child { min-width: 8rem; }
 thead th { border-bottom: 2px solid var(--line); font-weight: 600; vertical-align: bottom; }
 tbody td { border-bottom: 1px solid var(--line); }
 tr.group td { font-weight: 600; padding-top: .9rem; } tr.mean td { font-weight: 650; }
@@ -76,7 +80,8 @@ dl.facts dt { color: var(--soft); } dl.facts dd { margin: 0; overflow-wrap: anyw
 details { margin: .8rem 0; } summary { cursor: pointer; font-weight: 600; }
 @media (max-width: 56rem) { .beside { grid-template-columns: minmax(0, 1fr); gap: 1rem; }
   body { padding-top: 1.2rem; } h1 { font-size: 1.4rem; } }
-@media print { h2 { break-after: avoid; } figure { break-inside: avoid; } }
+@media print { h2 { break-after: avoid; } figure { break-inside: avoid; }
+  .scroll { overflow: visible; background: none; } table { font-size: .72rem; } }
 """
 
 _PAGE = Template(
@@ -122,7 +127,8 @@ def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
     # Ids such as `axes_1` recur in every chart and nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg).replace(INK, "currentColor")
     svg = svg.replace(BLUE, "var(--accent)")  # lighter on a dark page
-    opening = f'<svg role="img" aria-label="{text(label)}"'
+    natural = f"{96 * figure.get_figwidth():.0f}px"
+    opening = f'<svg role="img" aria-label="{text(label)}" style="--natural: {natural}"'
     kind = ' class="wide"' if wide else ""
     return f"<figure{kind}>{svg.strip().replace('<svg', opening, 1)}</figure>"
 

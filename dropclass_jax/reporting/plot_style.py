@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy import optimize
 
 # One colour for text, axes and neutral marks, so that a page can recolour it for a dark theme.
 INK = "#1b1f24"
@@ -54,11 +55,17 @@ def plain_axes(axes: Axes, grid: str = "y") -> Axes:
 
 
 def label_points(
-    axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], size: float = 8.5
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    names: Sequence[str],
+    size: float = 8.5,
+    only: Sequence[int] | None = None,
 ) -> None:
     """Write each name beside its point, at the nearest of a ring of places that is still free.
 
-    Where a crowd leaves no place that is mostly free, the name is left out.
+    Where a crowd leaves no place that is mostly free, the name is left out. ``only`` are the points
+    that are named; the others are in the way all the same.
     """
     renderer = axes.figure.canvas.get_renderer()
     centres = axes.transData.transform(np.stack([x, y], 1))  # [N, 2] in canvas pixels
@@ -69,7 +76,8 @@ def label_points(
         for text in axes.texts  # the headings
     ]
     scale = 72 / axes.figure.dpi  # annotations are offset in points
-    for centre, point, name in zip(centres, zip(x, y, strict=True), names, strict=True):
+    for k in range(len(names)) if only is None else only:
+        centre, point, name = centres[k], (x[k], y[k]), names[k]
         probe = axes.text(*point, name, fontsize=size)
         extent = probe.get_window_extent(renderer)
         probe.remove()
@@ -105,6 +113,58 @@ def label_points(
             arrowprops={"arrowstyle": "-", "color": GRID, "linewidth": 0.7, "shrinkB": 3}
             if distance > 8
             else None,
+        )
+
+
+def label_below(
+    axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], size: float = 8.5
+) -> None:
+    """Write the names of points in one row under them, upright and side by side in their order.
+
+    The axis is extended downwards to hold them. Of more names than fit, those of the points to the
+    right are written.
+    """
+    renderer = axes.figure.canvas.get_renderer()
+    frame = axes.get_window_extent(renderer)
+    names = [name if len(name) <= 24 else name[:23] + "…" for name in names]
+    apart = 1.35 * size * axes.figure.dpi / 72  # pixels
+    fit = int(frame.width / apart)
+    order = np.argsort(x, kind="stable")[-fit:]
+    extents = [
+        probe.get_window_extent(renderer)
+        for probe in (axes.text(0, 0, names[k], fontsize=size, rotation=90) for k in order)
+    ]
+    for text in axes.texts[-len(order) :]:
+        text.remove()
+    drop = 22  # pixels from the lowest point to the names
+    share = min((max(extent.height for extent in extents) + drop + 6) / frame.height, 0.6)
+    bottom, top = min(y), axes.get_ylim()[1]
+    axes.set_ylim(bottom - (top - bottom) * share / (1 - share), top)
+
+    centres = axes.transData.transform(np.stack([x[order], y[order]], 1))  # [N, 2] pixels
+    steps = apart * np.arange(len(order))
+    places = optimize.isotonic_regression(centres[:, 0] - steps).x + steps
+    places += max(frame.x0 + apart / 2 - places[0], 0)
+    places -= max(places[-1] - frame.x1 + apart / 2, 0)
+    scale = 72 / axes.figure.dpi  # annotations are offset in points
+    for k, centre, place in zip(order, centres, places, strict=True):
+        axes.annotate(
+            names[k],
+            (x[k], y[k]),
+            ((place - centre[0]) * scale, -(centre[1] - centres[:, 1].min() + drop) * scale),
+            textcoords="offset points",
+            rotation=90,
+            ha="center",
+            va="top",
+            fontsize=size,
+            color=INK,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": GRID,
+                "linewidth": 0.7,
+                "shrinkB": 3,
+                "relpos": (0.5, 1),
+            },
         )
 
 

@@ -107,21 +107,21 @@ def steps(courses: Mapping[str, Sequence[Row]], split: str) -> Figure:
     chart = new_figure(1.2 + 3.2 * len(panels), 3.9)
     looks = [(ORANGE, "D", "-"), (BLUE, "o", "-"), (GREEN, "s", "--"), (INK, "^", ":")]
     handles = []
+    lengths = sorted({row.steps for row in every})
+    apart = (lengths[-1] / lengths[0]) ** 0.025  # or intervals of equal lengths hide each other
     for n, name in enumerate(panels):
         axes = plain_axes(chart.add_subplot(1, len(panels), n + 1))
         axes.set_xscale("log", base=2)
-        axes.set_xticks(sorted({row.steps for row in every}))
+        axes.set_xticks(lengths)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         values = []
-        for (label, members), (color, marker, line) in zip(
-            courses.items(), looks * len(courses), strict=False
+        for place, ((label, members), (color, marker, line)) in enumerate(
+            zip(courses.items(), looks * len(courses), strict=False), -(len(courses) // 2)
         ):
             known = [row for row in members if name in row.scores]
-            at = [row.steps for row in known]
+            at = [row.steps * apart**place for row in known]
             means = [row.scores[name].mean for row in known]
-            axes.vlines(
-                at, [m.low for m in means], [m.high for m in means], color=color, alpha=0.45
-            )
+            axes.vlines(at, [m.low for m in means], [m.high for m in means], color=color)
             (handle,) = axes.plot(
                 at, [m.value for m in means], line, marker=marker, color=color, label=label
             )
@@ -135,6 +135,6 @@ def steps(courses: Mapping[str, Sequence[Row]], split: str) -> Figure:
         axes.set_title(PANELS[name], loc="left", fontsize=10, color=INK)
     legend(chart, loc="outside lower center", ncols=len(handles), handles=handles)
     sentence_title(
-        chart, f"Scores on {split} over the length of training (bars: 95 % intervals of the mean)"
+        chart, f"Scores on {split} over the length of training (bars, side by side: 95 % intervals)"
     )
     return chart

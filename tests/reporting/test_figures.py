@@ -5,7 +5,7 @@ import pytest
 from matplotlib.text import Text
 from report_fixture import STREETS, classes_of, confusion_of, entry_of
 
-from dropclass_jax.reporting import figures, pictures
+from dropclass_jax.reporting import figures, page, pictures
 
 CLASSES = [
     {"name": "rare", "color": [10, 20, 30], "train_pixels": 1, "train_pixel_share": 0.001},
@@ -92,6 +92,32 @@ def test_scatter_labels_do_not_overlap_and_stay_inside():
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     frame = axes.get_window_extent()
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+
+
+def test_names_of_classes_at_0_stand_apart_under_their_dots():
+    classes = classes_of(STREETS)
+    rare = [k for k, c in enumerate(classes) if c["train_pixel_share"] < 0.01]
+    entry = entry_of(confusion_of(classes, 0.9, seed=0), "val", "drop")
+    entry["iou"] = [0.0 if k in rare else iou for k, iou in enumerate(entry["iou"])]
+    figure = figures.iou_against_share(entry, classes)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    labels = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}
+    assert STREETS.keys() <= labels.keys()
+    boxes = [labels[classes[k]["name"]] for k in rare]
+    foot = axes.transData.transform((1, 0))[1]
+    assert all(box.y1 < foot and box.y0 > axes.get_window_extent().y0 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    by_share = sorted(rare, key=lambda k: classes[k]["train_pixel_share"])
+    left = [labels[classes[k]["name"]].x0 for k in by_share]
+    assert left == sorted(left)
+
+
+def test_a_chart_of_few_classes_is_not_blown_up():
+    html = page.vector(figures.confusion(ENTRY, CLASSES), "small", "two classes")
+    width = 96 * figures.confusion(ENTRY, CLASSES).get_figwidth()
+    assert f"--natural: {width:.0f}px" in html
+    assert width < 300
 
 
 def test_scatter_shows_a_class_that_training_never_had():
