@@ -18,6 +18,9 @@ from jax import lax
 
 from dropclass_jax.ops.fusion import computed_once
 
+# That a sum over positions is taken apart into: of 1, 8 and 16 the fastest.
+_PIECES = 16
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise(
@@ -114,13 +117,37 @@ def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int, dilation: int) -> 
 def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, dilation: int
 ) -> jax.Array:
+    """For every tap a sum over all positions: of pieces of the maps, and then within the one left.
+
+    Adding pieces is one kernel that reads the shifted maps where they are. A reduction would have
+    every one of them written out first.
+    """
     x = _padded(x, dilation * (kernel.shape[0] // 2))
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    products = (
-        _seen(x, i * dilation, j * dilation, g.shape[1:3], stride) * g for i, j in _taps(kernel)
-    )
-    sums = [jnp.sum(product, axis=(0, 1, 2), dtype=wide) for product in products]
+    batch, height, width, channels = g.shape
+    examples = _largest_divisor(batch, _PIECES)
+    rows = _largest_divisor(height, _PIECES // examples)
+    examples, rows = batch // examples, height // rows
+
+    def tap(i: int, j: int) -> jax.Array:
+        seen = _seen(x, i * dilation, j * dilation, (height, width), stride)
+        pieces = [
+            (slice(b, b + examples), slice(row, row + rows))
+            for b in range(0, batch, examples)
+            for row in range(0, height, rows)
+        ]
+        total = sum(seen[piece].astype(wide) * g[piece] for piece in pieces)
+        # Summed as a product with ones, for a reduction would take the sums above into itself.
+        total = total.reshape(-1, channels)
+        return jnp.ones(len(total), wide) @ total
+
+    sums = [tap(i, j) for i, j in _taps(kernel)]
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor that is not above the limit."""
+    return next(n for n in range(min(number, limit), 0, -1) if number % n == 0)
 
 
 def _input_gradient(
