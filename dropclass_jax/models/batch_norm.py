@@ -12,7 +12,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from dropclass_jax.models import patterns
-from dropclass_jax.ops import axis
+from dropclass_jax.ops import axis, sums
 
 # What rematerialisation may keep: to compute them again would take another exchange of devices.
 MOMENTS = "moments"
@@ -84,10 +84,9 @@ def _widened(x: jax.Array) -> jax.Array:
 def _moments(x: jax.Array, axis_name: str | None) -> tuple[jax.Array, jax.Array, int]:
     """Mean ``[C]``, biased variance ``[C]`` and number of values a channel, over all devices."""
     x = _widened(x)
-    axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axes)
-    var = jnp.square(x - mean).mean(axes)
     count = x.size // x.shape[-1]
+    mean = sums.over_positions(lambda x: x, x) / count
+    var = sums.over_positions(lambda x: jnp.square(x - mean), x) / count
     if axis_name is None:
         return mean, var, count
     # Total variance: the mean of the devices' variances plus the variance of their means.
@@ -137,11 +136,13 @@ def _backward(
     """Ioffe and Szegedy, section 3, with the sums over all devices."""
     x, mean, var, scale = kept
     factor = 1 / jnp.sqrt(var + epsilon)
-    standard = (_widened(x) - mean) * factor
-    axes = tuple(range(x.ndim - 1))
-    own = jnp.sum(g, axes), jnp.sum(g * standard, axes)
+    own = (
+        sums.over_positions(lambda g: g, g),
+        factor * sums.over_positions(lambda g, x: g * (_widened(x) - mean), g, x),
+    )
     everywhere = axis.psum(own, axis_name)
     count = x.size // x.shape[-1] * (1 if axis_name is None else lax.axis_size(axis_name))
+    standard = (_widened(x) - mean) * factor
     dx = scale * factor * (g - (everywhere[0] + standard * everywhere[1]) / count)
     return dx.astype(x.dtype), None, None, own[1].astype(scale.dtype), own[0].astype(scale.dtype)
 

@@ -17,9 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dropclass_jax.ops.fusion import computed_once
-
-# That a sum over positions is taken apart into: of 1, 8 and 16 the fastest.
-_PIECES = 16
+from dropclass_jax.ops.sums import PIECES, largest_divisor, of_pieces
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -117,16 +115,12 @@ def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int, dilation: int) -> 
 def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, dilation: int
 ) -> jax.Array:
-    """For every tap a sum over all positions: of pieces of the maps, and then within the one left.
-
-    Adding pieces is one kernel that reads the shifted maps where they are. A reduction would have
-    every one of them written out first.
-    """
+    """For every tap a sum over all positions, in pieces, which are read where they are."""
     x = _padded(x, dilation * (kernel.shape[0] // 2))
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    batch, height, width, channels = g.shape
-    examples = _largest_divisor(batch, _PIECES)
-    rows = _largest_divisor(height, _PIECES // examples)
+    batch, height, width, _ = g.shape
+    examples = largest_divisor(batch, PIECES)
+    rows = largest_divisor(height, PIECES // examples)
     examples, rows = batch // examples, height // rows
 
     def tap(i: int, j: int) -> jax.Array:
@@ -136,18 +130,10 @@ def _kernel_gradient(
             for b in range(0, batch, examples)
             for row in range(0, height, rows)
         ]
-        total = sum(seen[piece].astype(wide) * g[piece] for piece in pieces)
-        # Summed as a product with ones, for a reduction would take the sums above into itself.
-        total = total.reshape(-1, channels)
-        return jnp.ones(len(total), wide) @ total
+        return of_pieces([seen[piece].astype(wide) * g[piece] for piece in pieces])
 
     sums = [tap(i, j) for i, j in _taps(kernel)]
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor that is not above the limit."""
-    return next(n for n in range(min(number, limit), 0, -1) if number % n == 0)
 
 
 def _input_gradient(
