@@ -1,7 +1,8 @@
-"""Predict images, folders of them, and videos with a trained run; its data is not needed.
+"""Predict images, folders and lists of them, and videos with a run; its data is not needed.
 
     python -m dropclass_jax.predict --workdir=RUN INPUT... --out=DIR
 
+An INPUT is an image, a folder, a video, or a `.txt` file with the path of one of these a line.
 Writes, of each image, under its path in the folder that was given:
 
     DIR/index/NAME.png      the class of every pixel, a grey value; DIR/classes.json names them
@@ -59,7 +60,7 @@ def predict_run(
 
     Args:
       workdir: the run's folder.
-      paths: images, folders of them, and videos.
+      paths: images, folders, videos, and lists of them; see ``frames.find``.
       out: the folder of the results.
       kinds: of pictures, some of ``KINDS``; nothing is drawn for a server.
       as_frames: write each frame of a video as a PNG.
@@ -104,7 +105,7 @@ def main(argv: list[str]) -> int:
     given = flags.FLAGS
     workdir = Path(given.workdir)
     if len(argv) == 1:
-        raise UserError("nothing to predict: give images, folders or videos")
+        raise UserError("nothing to predict: give images, folders, videos or lists of them")
     if given.submission and given.save:
         raise UserError("--submission writes what the server takes and nothing else: drop --save")
     bad = predict_run(

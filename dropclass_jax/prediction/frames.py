@@ -1,8 +1,9 @@
-"""Inputs of prediction: images, folders of images and videos, as one stream of frames."""
+"""Inputs of prediction: images, folders, videos and lists of them, as one stream of frames."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ import numpy as np
 
 from dropclass_jax.data import files, images, layout
 from dropclass_jax.errors import UserError
-from dropclass_jax.prediction import video
+from dropclass_jax.prediction import path_list, video
 
 T = TypeVar("T")
 
@@ -57,10 +58,12 @@ def find(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Inp
     """List the inputs that the paths name.
 
     A file is called by its name; a file of a folder by its path in that folder, after the folder's
-    own name if several paths are given. Files that would be called alike keep their suffixes.
+    own name if several paths are given. What a list names is called as if the folder that holds all
+    of it had been given. Files that would be called alike keep their suffixes.
 
     Args:
-      paths: files and folders; the latter are searched through, but for what is hidden.
+      paths: files, folders and lists; folders are searched through, but for what is hidden, and for
+        lists see ``path_list``.
       leave_out: a folder that is not looked into: that of the results.
 
     Returns:
@@ -74,15 +77,19 @@ def find(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Inp
     for path in paths:
         if path.is_dir():
             front = path.resolve().name if len(paths) > 1 else ""
-            inside, strays = _in_folder(path, leave_out)
+            inside, left_out = _in_folder(path, leave_out)
             found += [(PurePosixPath(front, name), path / name) for name in inside]
-            if strays:
-                more = f" and {len(strays) - 1} more" if strays[1:] else ""
-                notes.append(f"{path}: left out, as no images or videos: {strays[0]}{more}")
+            notes += left_out
+        elif path_list.is_list(path):
+            inside, left_out = _in_list(path, leave_out)
+            top = Path(os.path.commonpath([os.path.abspath(file.parent) for file in inside]))
+            front = top.name if len(paths) > 1 else ""
+            found += [(PurePosixPath(front, _below(top, file)), file) for file in inside]
+            notes += left_out
         elif path.is_file():
             found.append((PurePosixPath(path.name), path))
         else:
-            raise UserError(f"{path} does not exist: give images, folders or videos")
+            raise UserError(f"{path} does not exist: give images, folders, videos or lists of them")
     alike = Counter(name.with_suffix("") for name, _ in found)
     inputs: dict[str, Input] = {}
     for name, path in found:
@@ -98,7 +105,7 @@ def find(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Inp
 
 
 def _in_folder(folder: Path, leave_out: Path | None) -> tuple[list[str], list[str]]:
-    """The images and videos in a folder and below it, by their paths in it, and all other files."""
+    """The images and videos in a folder and below it, by their paths in it, and notes of others."""
     known, others = [], []
     skipped = leave_out.resolve() if leave_out else None
     for name in files.folder(folder):
@@ -108,7 +115,27 @@ def _in_folder(folder: Path, leave_out: Path | None) -> tuple[list[str], list[st
         (known if is_known else others).append(name)
     if not known:
         raise UserError(f"{folder} holds no image and no video: give another folder")
-    return known, others
+    if not others:
+        return known, []
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return known, [f"{folder}: left out, as no images or videos: {others[0]}{more}"]
+
+
+def _in_list(path: Path, leave_out: Path | None) -> tuple[list[Path], list[str]]:
+    """The files that a list names, itself or by their folder, and notes of what is left out."""
+    found, notes = [], []
+    for listed in path_list.read(path):
+        if listed.is_dir():
+            inside, left_out = _in_folder(listed, leave_out)
+            found += [listed / name for name in inside]
+            notes += left_out
+        else:
+            found.append(listed)
+    return list({os.path.abspath(file): file for file in found}.values()), notes
+
+
+def _below(top: Path, file: Path) -> str:
+    return os.path.relpath(os.path.abspath(file), top)
 
 
 def read(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,43 @@ def test_what_results_are_called(pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no image and no video"):
         names([tmp_path / "empty"])
+
+
+def test_a_list_names_inputs_a_line_each(pictures, tmp_path):
+    other = tmp_path / "other folder"
+    fabricate.write(other / "b.png", b"")
+    listed = tmp_path / "lists" / "some.TXT"
+    content = f"\ufeff../pictures/sub/a.jpg\r\n\n {other}/b.png \n../pictures/sub/../sub/a.jpg"
+    fabricate.write(listed, content.encode())
+    inputs, notes = frames.find([listed])
+    assert [source.name for source in inputs] == ["pictures/sub/a", "other folder/b"]
+    assert [source.path.name for source in inputs] == ["a.jpg", "b.png"]
+    assert notes == []
+    assert names([listed, other]) == [
+        f"{tmp_path.name}/pictures/sub/a", f"{tmp_path.name}/other folder/b", "other folder/b",
+    ]  # fmt: skip
+    listed.write_text("../pictures\n../pictures/a.png")  # a folder, and one of its files again
+    inputs, notes = frames.find([listed])
+    assert [source.name for source in inputs] == ["a", "broken", "sub/a"]
+    assert "left out, as no images or videos: notes.txt" in notes[0]
+    listed.write_bytes(b"../pictures/caf\xe9.png")
+    fabricate.write(pictures / os.fsdecode(b"caf\xe9.png"), b"")
+    assert names([listed]) == [os.fsdecode(b"caf\xe9")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n", "some.txt is empty: want a list of images, a path a line"),
+        (b"pictures/a.png\nb.png", "some.txt, line 2: .*b.png does not exist; relative paths"),
+        (b"pictures/notes.txt", "line 1: .*notes.txt is itself a list: give it directly"),
+        (b"\x89PNG\0\0", "some.txt is no text: want a list of images"),
+    ],
+)
+def test_a_bad_list_is_one_line(pictures, tmp_path, content, message):
+    (tmp_path / "some.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        frames.find([tmp_path / "some.txt"])
 
 
 def test_sixteen_bits_become_eight_as_in_training(tmp_path):
