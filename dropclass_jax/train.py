@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from dropclass_jax import data
 from dropclass_jax.cli import app
 from dropclass_jax.cli.run_report import write_reports
+from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference, loop, metrics
 from dropclass_jax.experiment import build, check, facts
@@ -31,7 +32,8 @@ from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.parallel import pmap, preemption, processes
-from dropclass_jax.reporting import pictures, table
+from dropclass_jax.reporting import table
+from dropclass_jax.reporting.sample_picture import sample_picture
 from dropclass_jax.runs import checkpoint, checksums, initial, lock, provenance, results, rundir
 from dropclass_jax.runs.progress import Progress, means
 from dropclass_jax.training import guard, state
@@ -204,7 +206,7 @@ def _evaluate(
     stop: preemption.StopRequest,
 ) -> dict[str, loop.Evaluation] | None:
     """Evaluate some splits and record scores and pictures; None if it was stopped."""
-    evaluations = {}
+    evaluations, info = {}, dataset.counted_info
     step = int(current.step)
     for split in splits:
         evaluation = loop.evaluate_split(
@@ -217,22 +219,19 @@ def _evaluate(
             for output in inference.OUTPUTS  # the one that predicts first
             if output in evaluation.confusions
         }
-        progress.eval(step, split, scores)
-        for n, sample in enumerate(evaluation.samples):
-            progress.picture(step, f"{split}/{n}", _side_by_side(sample, dataset))
+        progress.eval(step, split, scores, counted_class_list(info))
+        for n, sample in enumerate(evaluation.samples, start=1):
+            name, answer_of = f"{split}/{n} {sample['id']}", f"{next(iter(scores))} head"
+            picture = sample_picture(
+                sample, info.classes, info.colors, answer_of, info.ignore_label
+            )
+            progress.picture(step, name, picture)
         if split == config.eval.splits[0]:
             with rundir.writing(workdir):
                 mean_iou = next(iter(scores.values()))["mean_iou"]
                 checkpoint.note_evaluation(workdir, step, mean_iou)
         evaluations[split] = evaluation
     return evaluations
-
-
-def _side_by_side(sample: dict[str, Any], dataset: data.Dataset) -> np.ndarray:
-    """Input, label and prediction as one picture, uint8 ``[H, 3 W, 3]``."""
-    maps = (sample["label"], sample["prediction"])
-    painted = (pictures.colorize(m, dataset.info.colors, dataset.info.ignore_label) for m in maps)
-    return np.concatenate([sample["image"], *painted], axis=1)
 
 
 def main(argv: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from dropclass_jax import data
 from dropclass_jax.data import pipeline
 from dropclass_jax.evaluation import boundary
+from dropclass_jax.evaluation import samples as rare_samples
 from dropclass_jax.parallel import pmap, preemption, processes
 
 NUM_SAMPLES = 4
@@ -20,7 +21,7 @@ def evaluate_batches(
     eval_step: Callable[..., Any],
     variables: Any,
     batches: Iterable[Mapping[str, Any]],
-    sample_at: Collection[int] = (),
+    sample_at: Sequence[int] = (),
     stop: Callable[[], Any] = preemption.never,
 ) -> Evaluation | None:
     """Evaluate batches: one confusion matrix per output, and the counts of each image.
@@ -33,7 +34,7 @@ def evaluate_batches(
       batches: from ``pipeline.eval_iterator``: the last one is padded, none is dropped. With
         several processes, this one's part.
       sample_at: positions of the examples to keep as pictures, with the predictions of the model's
-        own head: ``drop`` where there is one. Of several processes each keeps those of its part.
+        own head: ``drop`` where there is one.
       stop: called after every batch; see ``preemption.stop_requests``.
 
     Returns:
@@ -41,7 +42,7 @@ def evaluate_batches(
     """
     totals: Any = None
     parts = []  # of every batch: ids, which of them are images, and their counts
-    samples = []
+    kept = {}
     for n, batch in enumerate(batches):
         if stop():
             return None
@@ -56,36 +57,40 @@ def evaluate_batches(
         parts.append((batch["id"], batch["valid"], counts))
         local = len(batch["valid"])
         first = (n * jax.process_count() + jax.process_index()) * local
-        rows = [row for row in np.flatnonzero(batch["valid"]) if first + row in sample_at]
-        if rows:
-            predicted = examples.get("drop", examples["plain"])["prediction"]
-            samples += _samples(batch, np.asarray(pmap.unshard(predicted)), rows)
+        predicted = examples.get("drop", examples["plain"])["prediction"]
+        for row in range(local):
+            if first + row in sample_at:
+                kept[first + row] = _sample(batch, predicted, row)
     ids, valid, counts = jax.tree.map(lambda *rows: np.stack(rows), *parts)  # [n, b, ...]
     valid, counts = jax.tree.map(processes.gather_batches, (valid, counts))
+    ids = processes.gather_texts(ids)[valid]
+    samples = []
+    for position in sample_at:
+        sample = kept.get(position) or _sample(batch, predicted, 0)  # any, of the same shapes
+        owner = position // local % jax.process_count()
+        samples.append(_cut_to_size(processes.broadcast(sample, owner), str(ids[position])))
     return Evaluation(
         confusions={head: count["confusion"] for head, count in totals.items()},
         boundaries={head: count["boundary"] for head, count in totals.items()},
-        ids=processes.gather_texts(ids)[valid],
+        ids=ids,
         counts={head: rows[valid].astype(np.int64) for head, rows in counts.items()},
         samples=samples,
     )
 
 
-def _samples(
-    batch: Mapping[str, Any], predicted: np.ndarray, rows: Iterable[int]
-) -> list[dict[str, Any]]:
-    """Some examples of a batch, without their padding."""
-    samples = []
-    for i in rows:
-        height, width = batch["size"][i]
-        sample = {
-            "image": batch["image"][i],
-            "label": batch["label"][i],
-            "prediction": predicted[i],
-        }
-        sample = {name: array[:height, :width] for name, array in sample.items()}
-        samples.append({**sample, "id": str(batch["id"][i])})
-    return samples
+def _sample(
+    batch: Mapping[str, np.ndarray], predicted: jax.Array, row: int
+) -> dict[str, np.ndarray]:
+    """One example of this process's part of a batch, copied: a view would keep the whole batch."""
+    sample = {name: np.array(batch[name][row]) for name in ("image", "label", "size")}
+    return {**sample, "prediction": np.array(np.asarray(pmap.unshard(predicted))[row])}
+
+
+def _cut_to_size(sample: Mapping[str, np.ndarray], name: str) -> dict[str, Any]:
+    """A sample without its padding."""
+    height, width = sample["size"]
+    cut = {key: np.asarray(sample[key])[:height, :width] for key in sample if key != "size"}
+    return {**cut, "id": name}
 
 
 def evaluate_split(
@@ -97,7 +102,7 @@ def evaluate_split(
     num_samples: int = NUM_SAMPLES,
     stop: Callable[[], Any] = preemption.never,
 ) -> Evaluation | None:
-    """``evaluate_batches`` over a split of a data set, with samples from all over it.
+    """``evaluate_batches`` over a split of a data set; its samples show the rarest classes.
 
     Raises:
       UserError: the data set has no such split.
@@ -110,11 +115,7 @@ def evaluate_split(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    # Neighbours in a split are often neighbours in a video, and look the same. Of several processes
-    # the first shows the pictures, so they are taken from its part of each batch.
-    local = batch_size // jax.process_count()
-    spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
-    sample_at = {int(i // batch_size * batch_size + i % local) for i in spread}
+    sample_at = rare_samples.choose(source.class_pixels, dataset.class_pixels["train"], num_samples)
     return evaluate_batches(eval_step, variables, batches, sample_at, stop)
 
 
@@ -126,7 +127,8 @@ class Evaluation(NamedTuple):
       boundaries: ``{head: [K, 2] int64}``, likewise: intersections and unions near the contours.
       ids: ``[N]`` str, the images' names.
       counts: ``{head: [N, K, 3] int64}``, hits, labelled and predicted pixels of each image.
-      samples: a few examples: ``image``, ``label``, ``prediction`` and ``id``.
+      samples: a few examples, in the order asked for: ``image`` uint8 ``[H, W, 3]``, ``label`` and
+        ``prediction`` ``[H, W]``, and ``id``.
     """
 
     confusions: dict[str, np.ndarray]

@@ -95,6 +95,18 @@ def gather_texts(texts: np.ndarray) -> np.ndarray:
     return np.char.decode(gathered.view(f"S{width}")[..., 0], "utf-8")
 
 
+def broadcast(tree: Any, source: int) -> Any:
+    """The arrays that the process of this index has, in every process. Collective.
+
+    Args:
+      tree: of arrays, of the same shapes and dtypes in all processes.
+      source: the index of a process.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.broadcast_one_to_all(tree, is_source=jax.process_index() == source)
+
+
 def gather_text(text: str) -> list[str]:
     """One text from every process, in order. Collective."""
     return gather_texts(np.array([[text]]))[0].tolist()

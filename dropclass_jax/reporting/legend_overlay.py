@@ -69,7 +69,7 @@ def legend_overlay(
     shares = np.bincount(label.ravel(), minlength=len(names)) / label.size
     line = line_height(len(blend))
     rows = key_rows(shares, names, len(blend) // line - 1, every_class)
-    key = _draw_key(rows, colors, len(blend), key_width(tuple(names), line))
+    key = draw_key(rows, colors, len(blend), key_width(tuple(names), line), line)
     return np.concatenate([blend, key], axis=1)
 
 
@@ -86,7 +86,7 @@ def key_rows(
         order = range(len(names))
     else:
         order = [k for k in np.argsort(-shares, kind="stable") if shares[k] > 0]
-    rows = [Row(int(k), _short(names[k]), float(shares[k])) for k in order]
+    rows = [Row(int(k), short(names[k]), float(shares[k])) for k in order]
     if len(rows) <= most:
         return rows
     rest = rows[most - 1 :]
@@ -96,24 +96,24 @@ def key_rows(
 @functools.lru_cache(maxsize=8)
 def key_width(names: tuple[str, ...], line: int) -> int:
     """Width of a legend of these names, in pixels, for lines of this height."""
-    font = _font(line)
-    longest = max(font.getlength(_short(name)) for name in (*names, "999 others"))
+    font = font_of(line)
+    longest = max(font.getlength(short(name)) for name in (*names, "999 others"))
     return int(2.5 * line + longest + 1.2 * font.getlength("<0.1 %") + line / 2)
 
 
 @functools.lru_cache(maxsize=8)
-def _font(line: int) -> ImageFont.FreeTypeFont:
-    """A font of most alphabets, which matplotlib brings."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+def font_of(line: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """A font of most alphabets, which matplotlib brings, for lines of this height."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
     return ImageFont.truetype(path, round(0.62 * line))
 
 
-def _draw_key(
-    rows: Sequence[Row], colors: Sequence[Sequence[int]], height: int, width: int
+def draw_key(
+    rows: Sequence[Row], colors: Sequence[Sequence[int]], height: int, width: int, line: int
 ) -> np.ndarray:
-    """uint8 [height, width, 3]."""
-    line = line_height(height)
-    font = _font(line)
+    """A legend of these lines, uint8 [height, width, 3]."""
+    font = font_of(line)
     canvas = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(canvas)
     for number, row in enumerate(rows):
@@ -129,7 +129,7 @@ def _draw_key(
     return np.asarray(canvas)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 FLUSH_SECONDS = 30
 
@@ -39,13 +40,14 @@ class Board:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Curves, by name."""
         for name, value in values.items():
-            self._write(step=step, summary=summary.scalar(name, value))
+            self._write(step=step, summary=_tagged(summary.scalar(name, value), name))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture, uint8 ``[H, W, 3]``."""
-        self._write(step=step, summary=summary.image(name, image, dataformats="HWC"))
+        content = summary.image(name, image, dataformats="HWC")
+        self._write(step=step, summary=_tagged(content, name))
 
     def flush(self) -> None:
         """Bring what was written to the disk."""
@@ -58,3 +60,9 @@ class Board:
 
     def _write(self, **content: object) -> None:
         self._events.write_event(Event(wall_time=time.time(), **content))
+
+
+def _tagged(content: Summary, name: str) -> Summary:
+    """Under its very name; tensorboardX writes ``_`` for what TensorFlow 1 did not allow in it."""
+    content.value[0].tag = name
+    return content

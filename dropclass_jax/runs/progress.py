@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dropclass_jax.evaluation import summary
 from dropclass_jax.runs import records, starts
 from dropclass_jax.runs.board import Board
 from dropclass_jax.runs.rundir import writing
@@ -129,8 +130,21 @@ class Progress:
         eta = (self._total - step) * self._batch_size / speed
         self._line(progress_line(step, self._total, eta, speed, scalars))
 
-    def eval(self, step: int, split: str, heads: dict[str, dict[str, Any]]) -> None:
-        """Record the scores of every output on one split."""
+    def eval(
+        self,
+        step: int,
+        split: str,
+        heads: Mapping[str, Mapping[str, Any]],
+        classes: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Record the scores of every output on one split.
+
+        Args:
+          step: the number of steps trained.
+          split: the name of the split.
+          heads: ``metrics.scores`` of each output, the one that predicts first.
+          classes: ``name`` and ``train_pixel_share`` of each class.
+        """
         if not self._enabled:
             return
         common = {"kind": "eval", "step": step, "split": split}
@@ -138,20 +152,16 @@ class Progress:
             {**common, "head": head, "mean_iou": scores["mean_iou"], "iou": scores["iou"]}
             for head, scores in heads.items()
         ]
-        curves = {
-            f"{split}/{head}/{name}": scores[name]
-            for head, scores in heads.items()
-            for name in ("mean_iou", "pixel_accuracy")
-        }
         with writing(self._workdir):
             records.append(self._workdir, lines)
-            self._board.scalars(step, curves)
+            for head, scores in heads.items():
+                self._board.scalars(step, score_curves(split, head, scores, classes))
             starts.update(self._workdir, self._starts, time.monotonic() - self._start)
         for head, scores in heads.items():
             self.say(f"step {step}: mIoU {scores['mean_iou']:.4f} on {split}, {head} head")
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """Show a picture, uint8 ``[H, W, 3]``, on TensorBoard."""
+        """Show a picture, uint8 ``[H, W, 3]``, on TensorBoard, under a name as ``val/1 ID``."""
         if self._enabled:
             with writing(self._workdir):
                 self._board.image(step, name, image)
@@ -172,6 +182,34 @@ class Progress:
     def _line(self, text: str) -> None:
         # On a terminal the line is overwritten; in a file or a pipe every one stays.
         print("\r\x1b[K" + text if self._live else text, end="" if self._live else "\n", flush=True)
+
+
+def score_curves(
+    split: str, head: str, scores: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """What TensorBoard shows of the scores of one output on one split.
+
+    ``SPLIT/HEAD/mean_iou`` and ``pixel_accuracy``; ``SPLIT/HEAD/mean_iou of tail classes`` and of
+    the other groups of ``summary.GROUPS``; and in a section of its own ``SPLIT class
+    IoU/HEAD/CLASS``. What has no score, as a class that the split lacks, has no point.
+
+    Args:
+      split: the name of the split.
+      head: the name of the output.
+      scores: ``metrics.scores``.
+      classes: ``name`` and ``train_pixel_share`` of each class.
+    """
+    iou = [None if np.isnan(value) else float(value) for value in scores["iou"]]
+    groups = summary.group_means({"iou": iou}, classes)
+    curves = {
+        **{f"{split}/{head}/{name}": scores[name] for name in ("mean_iou", "pixel_accuracy")},
+        **{f"{split}/{head}/mean_iou of {g} classes": mean for g, (mean, _) in groups.items()},
+        **{
+            f"{split} class IoU/{head}/{about['name']}": value
+            for about, value in zip(classes, iou, strict=True)
+        },
+    }
+    return {tag: value for tag, value in curves.items() if value is not None}
 
 
 def progress_line(

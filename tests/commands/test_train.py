@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import soak
+from board_events import events
 from lock_holder import another_process
 
 from dropclass_jax import evaluate, train
@@ -20,7 +21,7 @@ from dropclass_jax.data.info import DatasetInfo
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import from_values, load_config
 from dropclass_jax.files import write_json
-from dropclass_jax.runs import checkpoint, rundir, trained_network
+from dropclass_jax.runs import checkpoint, results, rundir, trained_network
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +78,22 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
         np.testing.assert_allclose(result["mean_iou"], np.mean(present))
     assert len((workdir / "metrics.csv").read_text().splitlines()) == 1 + 4 * 19
     assert "<html" in (workdir / "report.html").read_text()
-    assert list((workdir / "tensorboard").iterdir())
+    tags = {
+        (event.step, value.tag)
+        for event in events(workdir / "tensorboard")
+        for value in event.summary.value
+    }
+    for result in metrics["results"]:
+        split, head = result["split"], result["head"]
+        assert (12, f"{split}/{head}/mean_iou of tail classes") in tags
+        for about, iou in zip(metrics["classes"], result["iou"], strict=True):
+            tag = f"{split} class IoU/{head}/{about['name']}"
+            assert ((12, tag) in tags) == (iou is not None)
+    pictures = results.read_samples(workdir)
+    assert [len(of_split) for of_split in pictures.values()] == [4, 4]
+    for split, of_split in pictures.items():
+        for n, sample in enumerate(of_split, start=1):
+            assert (12, f"{split}/{n} {sample['id']}") in tags
 
     network = trained_network.load(workdir)  # without its data
     pixels = [about["train_pixels"] for about in metrics["classes"]]

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
 
 import numpy as np
-from tensorboardX.proto.event_pb2 import Event
+from board_events import events
 
 from dropclass_jax.runs.board import Board
-
-
-def events(folder):
-    (path,) = folder.iterdir()
-    content, at = path.read_bytes(), 0
-    while at < len(content):  # length, its checksum, the event, its checksum
-        (length,) = struct.unpack_from("Q", content, at)
-        yield Event.FromString(content[at + 12 : at + 12 + length])
-        at += 16 + length
 
 
 def test_scalars_and_pictures_are_there(tmp_path):
     board = Board(tmp_path / "tensorboard", first_step=5)
     board.scalars(7, {"train/loss": 0.5, "train/lr": 0.25})
-    board.image(8, "val/0", np.zeros((4, 6, 3), np.uint8))
+    board.image(8, "val/1 größe", np.zeros((4, 6, 3), np.uint8))
     board.close()
     _, version, start, *shown = events(tmp_path / "tensorboard")
     assert (version.file_version, version.step, start.session_log.status) == ("brain.Event:2", 5, 1)
     found = [(event.step, event.summary.value[0]) for event in shown]
     assert [step for step, _ in found] == [7, 7, 8]
+    assert [value.tag for _, value in found] == ["train/loss", "train/lr", "val/1 größe"]
     assert [value.simple_value for _, value in found[:2]] == [0.5, 0.25]
     assert (found[2][1].image.height, found[2][1].image.width) == (4, 6)
 
