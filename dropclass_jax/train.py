@@ -31,7 +31,7 @@ from dropclass_jax.experiment.config import flatten
 from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
-from dropclass_jax.parallel import pmap, preemption, processes
+from dropclass_jax.parallel import leaving, pmap, preemption, processes
 from dropclass_jax.reporting import table
 from dropclass_jax.reporting.sample_picture import sample_picture
 from dropclass_jax.runs import checkpoint, checksums, initial, lock, provenance, results, rundir
@@ -240,7 +240,7 @@ def main(argv: list[str]) -> int:
     several = (given.coordinator, given.num_processes, given.process_id)
     if given.distributed or any(value is not None for value in several):
         processes.initialize(*several, given.wait_seconds)
-    with processes.leave_together():
+    with leaving.leave_together():
         spec = config_flags.get_config_filename(given["config"])
         return train(given.config, Path(given.workdir or default_workdir(spec)))
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,16 +12,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dropclass_jax.errors import UserError, first_line
-from dropclass_jax.parallel import last_words
+from dropclass_jax.parallel import last_words, leaving
+from dropclass_jax.parallel.leaving import AgreedError
 
 # After so long without a sign of life a process counts as lost, and the others stop.
 HEARTBEAT_SECONDS = 60
 
 # So long the processes wait for each other at the start.
 WAIT_SECONDS = 300
-
-# When all stop for one reason, the first process waits so long for the others to say it.
-LAST_WORDS_SECONDS = 2
 
 
 def initialize(
@@ -44,12 +37,14 @@ def initialize(
       num_processes: how many processes there are.
       process_id: which one this is.
       wait_seconds: how long to wait until all have come. When they do not, or when the first one
-        is lost later, jax aborts the process; see ``last_words`` for what it then says.
+        is lost later, jax aborts the process; see ``last_words`` for what it then says, and
+        ``leaving`` for how it ends.
 
     Raises:
       UserError: the others cannot be found or reached.
     """
     last_words.shorten_aborts(wait_seconds)
+    leaving.exit_when_aborted()
     try:
         jax.distributed.initialize(
             coordinator,
@@ -119,7 +114,7 @@ def check_agreement(values: Mapping[str, Any]) -> None:
       values: named, for JSON.
 
     Raises:
-      UserError: in every process, when they differ: names the values, and who has which.
+      AgreedError: in every process, when they differ: names the values, and who has which.
     """
     if jax.process_count() == 1:
         return
@@ -132,7 +127,7 @@ def check_agreement(values: Mapping[str, Any]) -> None:
     ]
     if differences:
         more = f" and {len(differences) - 5} more differences" if len(differences) > 5 else ""
-        raise UserError(
+        raise AgreedError(
             f"the processes of this run differ: {'; '.join(differences[:5])}{more}. "
             "Start all with the same command, code and data"
         )
@@ -143,7 +138,8 @@ def together() -> Iterator[None]:
     """A block in which a ``UserError`` in any process is raised in all. Collective.
 
     Raises:
-      UserError: this process's own, or what another one's says, instead of waiting for it for ever.
+      AgreedError: as this process's own, or what another one's says, instead of waiting for it for
+        ever.
     """
     fault = None
     try:
@@ -153,7 +149,7 @@ def together() -> Iterator[None]:
     if any_process(fault is not None):
         told = gather_text(str(fault or ""))
         index = next(index for index, text in enumerate(told) if text)
-        raise fault or UserError(f"process {index} stopped: {told[index]}")
+        raise AgreedError(str(fault or f"process {index} stopped: {told[index]}")) from fault
 
 
 def first_process(action: Callable[[], Any]) -> None:
@@ -171,39 +167,3 @@ def barrier(name: str) -> None:
     """Wait until all processes get here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def is_lost_process(error: BaseException) -> bool:
-    """Whether an error means that another process of the run can no longer be reached."""
-    signs = "gloo|nccl|connection|heartbeat|unavailable|deadline|barrier"
-    return jax.process_count() > 1 and bool(re.search(signs, str(error), re.IGNORECASE))
-
-
-@contextmanager
-def leave_together() -> Iterator[None]:
-    """End this process at once if it fails while others are running.
-
-    A regular exit would wait for the others, and they for this process. Without it they stop by
-    themselves: at their next exchange or, at the latest, after ``HEARTBEAT_SECONDS``.
-    """
-    try:
-        yield
-    except Exception as error:
-        if jax.process_count() == 1:
-            raise
-        code = 2 if isinstance(error, UserError) else 1
-        if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr)
-        elif is_lost_process(error):
-            print(
-                f"error: another process of this run is gone ({first_line(error)}): "
-                f"process {jax.process_index()} stops too. Start all of them again to continue",
-                file=sys.stderr,
-            )
-        else:
-            traceback.print_exc()
-        sys.stderr.flush()
-        sys.stdout.flush()
-        if jax.process_index() == 0:  # the coordinator: its end aborts those who are still talking
-            time.sleep(LAST_WORDS_SECONDS)
-        os._exit(code)

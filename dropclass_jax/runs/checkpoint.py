@@ -30,7 +30,7 @@ from orbax.checkpoint import checkpoint_managers
 from dropclass_jax.errors import UserError, first_line
 from dropclass_jax.files import read_object, write_json
 from dropclass_jax.models import weight_files
-from dropclass_jax.parallel import processes
+from dropclass_jax.parallel import leaving, processes
 from dropclass_jax.runs import checksums, records
 from dropclass_jax.training.state import TrainState
 
@@ -144,7 +144,7 @@ def _one_line_errors(checkpoints: ocp.CheckpointManager) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if processes.is_lost_process(error):
+        if leaving.is_lost_process(error):
             raise
         saved = list(checkpoints.all_steps(read=True))
         last = f"the last good one is of step {max(saved)}" if saved else "there is none yet"

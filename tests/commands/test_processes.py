@@ -14,6 +14,7 @@ import pytest
 import soak
 import tiny
 
+from dropclass_jax.parallel import processes
 from dropclass_jax.runs import checkpoint, records
 
 # Sums over devices are added up in another order. SGD hands on the rounding of a gradient as it is;
@@ -135,7 +136,16 @@ def test_several_processes_train_as_one_does(tmp_path, prepared, one, processes)
         assert "mean IoU" not in output
 
 
-@pytest.mark.slow  # on a busy machine jax may abort (134) before our line and exit code 1
+def assert_one_line(code, output):
+    """Of a process that has lost another: what happened, and an exit code that asks for more."""
+    assert code == 1, output
+    told = [line for line in output.splitlines() if not line.startswith(("[Gloo]", "step "))]
+    assert len(told) == 1, output
+    gone = "error: (another|the first) process of this run is gone.*Start all of them again to"
+    assert re.match(gone, told[0])
+
+
+@pytest.mark.slow  # tests/parallel/test_lost_processes.py has the same kills of lighter processes
 def test_when_one_process_is_killed_the_others_stop_and_all_continue(tmp_path, prepared):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, prepared, 2))
@@ -143,20 +153,14 @@ def test_when_one_process_is_killed_the_others_stop_and_all_continue(tmp_path, p
     until(started[0], "step 6/12")
     started[1].send_signal(signal.SIGKILL)
     begun = time.monotonic()
-    (code, output), _ = ends(started)
-    assert time.monotonic() - begun < 60
-    assert code == 1
-    assert "error: another process of this run is gone (" in output
-    assert "Start all of them again to continue" in output
-    assert "Traceback" not in output
+    lost, _ = ends(started)
+    assert time.monotonic() - begun < processes.HEARTBEAT_SECONDS + 60
+    assert_one_line(*lost)
     started = start(killed, prepared, 2)
     until(started[0], "step 9/12")
     started[0].send_signal(signal.SIGKILL)  # the coordinator: jax itself aborts the others
-    _, (code, output) = ends(started)
-    assert code not in (0, 2)  # which would not be started again
-    told = [line for line in output.splitlines() if not line.startswith("[Gloo]")]
-    assert len(told) == 1, output
-    assert re.match("error: (another|the first) process of this run is gone.*Start all of", told[0])
+    _, lost = ends(started)
+    assert_one_line(*lost)
     results = ends(start(killed, prepared, 2))
     assert [code for code, _ in results] == [0, 0], results
     assert "continuing" in results[0][1]
