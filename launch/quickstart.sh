@@ -8,6 +8,8 @@
 # WORKDIR/compare/report.html. Continues where it stopped if it is started again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
 workdir=runs/quickstart
 if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
   workdir=$1
@@ -25,5 +27,5 @@ train() {
 
 train plain --config.dropclass.enabled=False "$@"
 train dropclass --config.loss.name=ohem --config.dropclass.draw_per=tile \
-  --config.dropclass.count=6 --config.dropclass.alpha=1 "$@"
+  --config.dropclass.count=5 --config.dropclass.alpha=1 "$@"
 .venv/bin/python -m dropclass_jax.compare "$workdir/plain" "$workdir/dropclass" --out="$workdir/compare"

@@ -40,6 +40,20 @@ def test_help_is_the_text_at_the_top(script):
     assert f"launch/{script}" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("given", "found"), [(None, "glibc.malloc.hugetlb=1"), ("glibc.malloc.check=1",) * 2]
+)
+def test_large_pages_unless_the_user_has_settings_of_his_own(given, found):
+    environment = {**os.environ, **({"GLIBC_TUNABLES": given} if given else {})}
+    if not given:
+        environment.pop("GLIBC_TUNABLES", None)
+    script = "source launch/common.sh; env | grep ^GLIBC_TUNABLES="
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == f"GLIBC_TUNABLES={found}"
+
+
 # --- supervise.sh ---
 
 
