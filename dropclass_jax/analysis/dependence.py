@@ -6,6 +6,7 @@ The backbone runs once an image; what comes after its features runs once for eve
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dropclass_jax.comparison import bootstrap, intervals
 from dropclass_jax.evaluation import metrics
 from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.ops.resize import resize_bilinear
@@ -57,13 +59,13 @@ def fade(features: jax.Array, importance: jax.Array, keep: jax.Array) -> jax.Arr
     return nn.relu(features) * positive - nn.relu(-features) * negative
 
 
-def confusions(
+def counts(
     logits_of: Callable[[jax.Array], jax.Array],
     labels: jax.Array,
     num_classes: int,
     ignore_label: int = IGNORE_LABEL,
 ) -> jax.Array:
-    """A confusion matrix for every keep-mask of ``leave_one_out``, one after the other.
+    """Pixel counts of every image for every keep-mask of ``leave_one_out``.
 
     Args:
       logits_of: keep ``[K]`` -> logits ``[B, h, w, K]``, upsampled here to the labels' size.
@@ -72,27 +74,103 @@ def confusions(
       ignore_label: the value of pixels that do not count.
 
     Returns:
-      ``[K + 1, K, K]`` int32.
+      ``[B, K + 1, K, 3]`` int32, see ``metrics.class_counts``.
     """
 
     def count(keep: jax.Array) -> jax.Array:
         predictions = jnp.argmax(resize_bilinear(logits_of(keep), labels.shape[1:]), axis=-1)
-        return metrics.confusion_matrix(labels, predictions, num_classes, ignore_label)
+        confusions = jax.vmap(metrics.confusion_matrix, (0, 0, None, None))(
+            labels, predictions, num_classes, ignore_label
+        )
+        return metrics.class_counts(confusions)
 
-    return lax.map(count, leave_one_out(num_classes))
+    # One mask after the other, so that memory does not grow with K.
+    return jnp.moveaxis(lax.map(count, leave_one_out(num_classes)), 0, 1)
 
 
-def iou_changes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The IoU of every class with nothing dropped, and how it changes with each class dropped.
+class Effect(NamedTuple):
+    """What leaving out each class does to the IoU of every class.
+
+    NaN for a class that is not labelled: its IoU would say only that it is never found where it is
+    not. Intervals are for other images of the same kind, seen by the same network; they are NaN
+    for a class that is labelled in fewer than ``FEW`` images.
+
+    Attributes:
+      iou: ``[K]`` float64, with nothing left out.
+      change: ``[K, K]``, row i is the change of every class's IoU when class i is left out,
+        negative where it falls.
+      low: ``[K, K]``, the lower end of the change's interval.
+      high: ``[K, K]``, the upper one.
+      clear: ``[K, K]`` bool, whether a change is more than noise: its interval leaves out 0, and
+        would not by chance among so many changes.
+      leaning: ``[K]``, each class's mean change over the other classes left out.
+      leaning_low, leaning_high: ``[K]``, its interval.
+    """
+
+    iou: np.ndarray
+    change: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    clear: np.ndarray
+    leaning: np.ndarray
+    leaning_low: np.ndarray
+    leaning_high: np.ndarray
+
+
+FEW = 5  # images: of fewer, draws of the images tell too little
+RESAMPLES = 5_000
+
+
+def effect(counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Effect:
+    """The effect of leaving out each class, with intervals by the bootstrap over images.
 
     Args:
-      counts: ``[K + 1, K, K]`` integer, sums of ``confusions``.
-
-    Returns:
-      ``[K]`` and ``[K, K]`` float64: row i is the change of every class's IoU when class i is
-      dropped, negative where it falls. NaN for a class that is not labelled: its IoU would say
-      only that it is never found where it is not.
+      counts: ``[N, K + 1, K, 3]`` integer, of all images; see ``counts``.
+      resamples: R, draws of the images.
+      seed: of the draws.
     """
-    iou = np.stack([metrics.scores(confusion)["iou"] for confusion in counts])  # [K + 1, K]
-    iou[:, counts[0].sum(axis=1) == 0] = np.nan
-    return iou[0], iou[1:] - iou[0]
+    images, _, classes, _ = counts.shape
+    labelled = counts[:, 0, :, 1] > 0  # [N, K]
+    seen = labelled.any(axis=0)
+    iou = np.where(seen, _iou(counts.sum(axis=0, dtype=np.int64)), np.nan)  # [K + 1, K]
+    change = iou[1:] - iou[0]
+
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights = weights.astype(np.float64)  # [R, N]
+    whole = _iou(_draws(weights, counts[:, 0]))  # [R, K]
+    low, high, p = (np.full((classes, classes), np.nan) for _ in range(3))
+    total, others = np.zeros((resamples, classes)), ~np.eye(classes, dtype=bool)
+    for i in range(classes):
+        draws = _iou(_draws(weights, counts[:, 1 + i])) - whole  # [R, K]
+        draws[:, ~seen] = 0.0  # not NaN alone, of which there is no quantile
+        low[i], high[i] = np.nanquantile(draws, intervals.TAILS, axis=0)
+        beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+        p[i] = np.minimum(2 * (beyond + 1) / (resamples + 1), 1.0)
+        total += np.where(others[i], draws, 0.0)
+    known = labelled.sum(axis=0) >= FEW
+    low, high, p = (np.where(known, array, np.nan) for array in (low, high, p))
+    found = bootstrap.discoveries(p.ravel()).reshape(p.shape)
+    mean = total / max(classes - 1, 1)
+    ends = np.full((2, classes), np.nan)
+    ends[:, known] = np.nanquantile(mean[:, known], intervals.TAILS, axis=0)
+    return Effect(
+        iou[0],
+        change,
+        low,
+        high,
+        ((low > 0) | (high < 0)) & (found < 1 - intervals.CONFIDENCE),
+        np.mean(change, axis=0, where=others) if classes > 1 else np.full(classes, np.nan),
+        *ends,
+    )
+
+
+def _draws(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """``[R, N]`` weights and ``[N, K, 3]`` counts -> ``[R, K, 3]`` sums, exact in float64."""
+    flat = weights @ counts.reshape(len(counts), -1).astype(np.float64)
+    return flat.reshape(len(weights), *counts.shape[1:])
+
+
+def _iou(counts: np.ndarray) -> np.ndarray:
+    """``[..., K, 3]`` counts -> ``[..., K]``; NaN for a class neither labelled nor predicted."""
+    return bootstrap.scores(counts, {})[..., 1:]

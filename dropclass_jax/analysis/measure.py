@@ -21,12 +21,12 @@ class Measured(NamedTuple):
     """Measurements of one network on a split.
 
     Attributes:
-      confusions: ``{head: [K + 1, K, K] int64}``; see ``dependence.confusions``. ``plain`` by
-        fading the features, ``drop`` (DropClass) by the network's own drop path.
+      counts: ``{head: [N, K + 1, K, 3] int32}``; see ``dependence.counts``. ``plain`` by fading
+        the features, ``drop`` (DropClass) by the network's own drop path.
       class_means: ``{features, features_drop: [K, C] float64}``, NaN for a class without pixels.
     """
 
-    confusions: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
     class_means: dict[str, np.ndarray]
 
 
@@ -40,7 +40,7 @@ def measure_batch(
     std: Any,
     ignore_label: int,
 ) -> tuple[dict[str, jax.Array], dict[str, tuple[jax.Array, jax.Array]]]:
-    """The sums over one batch from which ``Measured`` is computed.
+    """The counts and sums of one batch from which ``Measured`` is computed.
 
     Args:
       variables: the model's.
@@ -51,7 +51,8 @@ def measure_batch(
       ignore_label: the value of pixels that do not count.
 
     Returns:
-      ``{head: [K + 1, K, K] int32}`` and ``{features, features_drop: (sums [K, C], counts [K])}``.
+      ``{head: [B, K + 1, K, 3] int32}``, and ``(sums [K, C], pixels [K])`` of ``features`` and
+      ``features_drop``.
     """
     outputs = model.apply(variables, normalize(images, mean, std))
     features, rest = outputs["features"], after_features(model)
@@ -66,7 +67,7 @@ def measure_batch(
     paths = {"plain": faded} if model.dropclass is None else {"drop": dropped, "plain": faded}
     return (
         {
-            head: dependence.confusions(logits_of, labels, model.num_classes, ignore_label)
+            head: dependence.counts(logits_of, labels, model.num_classes, ignore_label)
             for head, logits_of in paths.items()
         },
         {
@@ -94,15 +95,13 @@ def measure_split(network: TrainedNetwork, batches: Iterable[Mapping[str, Any]])
             ignore_label=info.ignore_label,
         )
     )
-    totals: Any = None
+    counts, totals = [], None
     for batch in batches:
-        sums = measure(network.variables, batch["image"], batch["label"])
-        counts, means = jax.device_get(sums)
-        counts = {head: count.astype(np.int64) for head, count in counts.items()}
-        means = jax.tree.map(lambda x: x.astype(np.float64), means)
-        new = (counts, means)
-        totals = new if totals is None else jax.tree.map(np.add, totals, new)
-    counts, means = totals
+        of_images, sums = jax.device_get(measure(network.variables, batch["image"], batch["label"]))
+        # The last batch is filled up with images that are none.
+        counts.append({head: rows[batch["valid"]] for head, rows in of_images.items()})
+        sums = jax.tree.map(lambda x: x.astype(np.float64), sums)
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     with np.errstate(invalid="ignore"):
-        divided = {name: total / count[:, None] for name, (total, count) in means.items()}
-    return Measured(counts, divided)
+        means = {name: total / count[:, None] for name, (total, count) in totals.items()}
+    return Measured({head: np.concatenate([c[head] for c in counts]) for head in counts[0]}, means)

@@ -50,13 +50,12 @@ def selected_features(weights: np.ndarray) -> dict[str, Any]:
 
 def by_class(measured: Measured) -> dict[str, Any]:
     """How the classes depend on each other on a split."""
-    changes = {head: dependence.iou_changes(counts) for head, counts in measured.confusions.items()}
     return {
         "feature_similarity": {
             name: similarity.cosine(means) for name, means in measured.class_means.items()
         },
         "dependence": {
-            head: {"iou": iou, "change": change} for head, (iou, change) in changes.items()
+            head: dependence.effect(counts)._asdict() for head, counts in measured.counts.items()
         },
     }
 

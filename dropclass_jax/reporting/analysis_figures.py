@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.colors import FuncNorm, LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from dropclass_jax.evaluation import summary
@@ -46,16 +46,32 @@ _DIVERGING = LinearSegmentedColormap.from_list(
 
 
 class Panel(NamedTuple):
-    """One heat map: a heading, and values `[K, K]` from row to column, NaN or None for none."""
+    """One heat map.
+
+    Attributes:
+      heading: above it.
+      values: `[K, K]` from row to column, NaN or None for none.
+      shown: `[K, K]` bool, the cells that are not left blank; all by default.
+    """
 
     heading: str
     values: Any
+    shown: Any = True
 
 
 def styles(runs: Runs) -> dict[str, tuple[str, str]]:
     """A colour and a marker for every run, by its label."""
     dropclass, plain = iter(_DROPCLASS), iter(_PLAIN)
     return {run["label"]: next(dropclass if run["dropclass"] else plain) for run in runs}
+
+
+def root_norm(limit: float) -> Normalize:
+    """Colours by the root of a value's size, so that beside large ones small ones are seen."""
+    return FuncNorm(
+        (lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda y: np.sign(y) * np.square(y)),
+        -limit,
+        limit,
+    )
 
 
 def heat_maps(
@@ -67,6 +83,8 @@ def heat_maps(
     ends: tuple[str, str],
     labels: tuple[str, str] = ("", ""),
     scale: float | None = None,
+    norm: Normalize | None = None,
+    marks: Mapping[float, str] | None = None,
 ) -> Figure:
     """Heat maps of classes by classes, the commonest in training first, two a row.
 
@@ -79,6 +97,8 @@ def heat_maps(
       ends: what values of `-limit` and `limit` are, for the scale beside the maps.
       labels: of rows and columns.
       scale: write `scale * value` into the cells, where it does not round to 0.
+      norm: from values to colours; straight by default.
+      marks: more ticks for the scale, `{value: words}`.
     """
     arrays = [np.array(panel.values, np.float64) for panel in panels]
     known = np.any([np.isfinite(array) for array in arrays], axis=0)
@@ -92,20 +112,21 @@ def heat_maps(
     height = down * (cell * len(rows) + 1.3) + 0.45 + (0.2 if labels[1] else 0)
     figure = new_figure(width, height, layout="compressed")
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
+    norm = norm or Normalize(-limit, limit)
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for n, (axes, panel, array) in enumerate(zip(grid.flat, panels, arrays, strict=False)):
-        shown = array[np.ix_(rows, columns)]
+        shown = np.where(panel.shown, array, np.nan)[np.ix_(rows, columns)]
         mesh = axes.pcolormesh(
             np.ma.masked_invalid(shown),
             cmap=_DIVERGING,
-            vmin=-limit,
-            vmax=limit,
+            norm=norm,
             edgecolor=to_rgba(GRID, 0.4),
             linewidth=0.4,
         )
         if scale:
-            _write_cells(axes, scale * shown, scale * limit)
+            strength = np.abs(2 * np.asarray(norm(np.nan_to_num(shown))) - 1)
+            _write_cells(axes, scale * shown, strength)
         axes.set_title(panel.heading, loc="left", fontsize=10, color=INK)
         _name_axes(axes, rows, columns, classes)
         axes.set_xlabel(labels[1], color=INK)
@@ -115,28 +136,28 @@ def heat_maps(
     bar = figure.colorbar(mesh, ax=grid, shrink=0.5, aspect=28, pad=0.015)
     bar.solids.set_rasterized(True)
     bar.ax.set_ylim(low, limit)
-    bar.set_ticks([low, 0, limit] if low else [0, limit], labels=_ticks(low, limit, ends))
+    ticks = {-limit: ends[0], 0.0: "0", limit: ends[1]} | (marks or {})
+    ticks = {value: words for value, words in ticks.items() if value >= low}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.ax.minorticks_off()
     bar.ax.tick_params(length=0, colors=INK, labelsize=8.5)
     bar.outline.set_edgecolor(GRID)
     sentence_title(figure, title)
     return figure
 
 
-def _ticks(low: float, limit: float, ends: tuple[str, str]) -> list[str]:
-    return [ends[0], "0", ends[1]] if low else ["0", ends[1]]
-
-
-def _write_cells(axes: Axes, values: np.ndarray, limit: float) -> None:
-    for row, column in np.argwhere(np.abs(np.nan_to_num(values)) >= 0.5):
+def _write_cells(axes: Axes, values: np.ndarray, strength: np.ndarray) -> None:
+    """Numbers into the cells, light on those of strong colour (0 to 1)."""
+    for row, column in np.argwhere(np.abs(np.nan_to_num(values)) >= 0.05):
         value = values[row, column]
         axes.text(
             column + 0.5,
             row + 0.5,
-            f"{value:.0f}".replace("-", "−"),
+            f"{value:.{0 if abs(value) >= 0.95 else 1}f}".replace("-", "−"),
             ha="center",
             va="center",
             fontsize=7.5,
-            color="#ffffff" if abs(value) > 0.6 * limit else INK,
+            color="#ffffff" if strength[row, column] > 0.6 else INK,
         )
 
 
@@ -214,6 +235,7 @@ def dots_by_class(
     x_label: str,
     *,
     percent: bool = True,
+    intervals: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> Figure:
     """One row a class, the commonest on top, and in it one mark a run.
 
@@ -224,20 +246,31 @@ def dots_by_class(
       title: a sentence that says what is seen.
       x_label: what the values are.
       percent: the values are fractions and are shown as percentages.
+      intervals: `{run's label: ([K], [K])}`, the ends of the values' intervals, where they are
+        known; the runs' marks then stand one below the other.
     """
     arrays = {label: np.array(array, np.float64) for label, array in values.items()}
     known = np.any([np.isfinite(array) for array in arrays.values()], axis=0)
     order = [k for k in summary.by_share(classes) if known[k]]
-    figure = new_figure(7.4, 0.24 * len(order) + 1.5)
+    step = 0.7 / len(arrays) if intervals else 0.0  # of a row
+    inches = max(0.24, 0.13 * len(arrays)) if intervals else 0.24
+    figure = new_figure(7.4, inches * len(order) + 1.5)
     axes = plain_axes(figure.add_subplot(), grid="x")
     stacked = np.stack([array[order] for array in arrays.values()])  # [runs, rows]
-    for place, column in enumerate(stacked.T):
-        if np.isfinite(column).any():
-            ends = [np.nanmin(column), np.nanmax(column)]
-            axes.plot(ends, [place, place], color=GRID, linewidth=2, alpha=0.6, zorder=1)
-    for label, row in zip(arrays, stacked, strict=True):
+    if not intervals:
+        for place, column in enumerate(stacked.T):
+            if np.isfinite(column).any():
+                ends = [np.nanmin(column), np.nanmax(column)]
+                axes.plot(ends, [place, place], color=GRID, linewidth=2, alpha=0.6, zorder=1)
+    for n, (label, row) in enumerate(zip(arrays, stacked, strict=True)):
         color, marker = styles(runs)[label]
-        axes.scatter(row, range(len(order)), s=34, color=color, marker=marker, label=label)
+        places = np.arange(len(order)) + step * (n - (len(arrays) - 1) / 2)
+        if intervals:
+            low, high = (np.array(end, np.float64)[order] for end in intervals[label])
+            axes.hlines(places, low, high, color=color, linewidth=1.4)
+        axes.scatter(
+            row, places, s=20 if intervals else 34, color=color, marker=marker, label=label
+        )
     if np.nanmin(stacked) < 0:
         axes.axvline(0, color=INK, linewidth=0.9)
     else:

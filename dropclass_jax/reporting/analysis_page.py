@@ -22,7 +22,6 @@ HOW = {
     "drop": "drop head, its own way",
     "plain": "plain head, features faded",
 }
-ALIKE = ("−1", "1: same\ndirection")
 
 
 def write(
@@ -75,6 +74,7 @@ def _dependence(content: Content, files: Files) -> list[str]:
         "that change in points. The diagonal is what a class loses without its own features. "
         "<b>Off the diagonal orange means leaning</b>: this class was recognised by features that "
         "speak for the other one.</p>",
+        f"<p>{wording.noise(content['images'])}</p>",
     ]
     heads = [(run, head) for run in runs for head in run["dependence"]]
     if any(head == "drop" for _, head in heads):
@@ -95,53 +95,71 @@ def _dependence(content: Content, files: Files) -> list[str]:
             "changes. It was not trained for that, so read the map as what the classifier reads, "
             "not as what it could do without.</p>"
         )
-    mean_change = {}
     for head in ("drop", "plain"):
         here = [run for run in runs if head in run["dependence"]]
         if not here:
             continue
         blocks.append(f"<h3>{HOW[head].capitalize()}</h3>")
         blocks.append(page.bullets([wording.dependence(run, head, classes) for run in here]))
-        panels = [Panel(run["label"], run["dependence"][head]["change"]) for run in here]
-        limit = _limit(panels, least=0.02)
-        for run, panel in zip(here, panels, strict=True):
+        effects = [run["dependence"][head] for run in here]
+        limit = max(np.max(np.abs(_known(effect["change"])), initial=0.02) for effect in effects)
+        for run, effect in zip(here, effects, strict=True):
             figure = figures.heat_maps(
-                [Panel(f"mean IoU with nothing left out: {wording.iou(run, head)}", panel.values)],
+                [
+                    Panel(
+                        f"mean IoU with nothing left out: {wording.iou(run, head)}",
+                        effect["change"],
+                        np.array(effect["clear"]) if wording.has_intervals(effect) else True,
+                    )
+                ],
                 classes,
                 f"{run['label']}, {HOW[head]}: IoU points lost or gained by a class (column) when "
                 "one (row) is left out",
                 limit=limit,
-                ends=(f"−{100 * limit:.0f} points\nor less", f"+{100 * limit:.0f} points"),
+                ends=(f"−{100 * limit:.0f} points", f"+{100 * limit:.0f} points"),
+                marks={-limit / 4: f"−{25 * limit:.0f}", limit / 4: f"+{25 * limit:.0f}"},
                 labels=("left out", "changes"),
                 scale=100,
+                norm=figures.root_norm(limit),
             )
             label = f"Change of every class's IoU without each class, {run['label']}, {HOW[head]}"
             name = f"dependence_{file_name(run['label'])}_{head}"
             blocks.append(files.vector(figure, name, label, wide=True))
-        mean_change[head] = {run["label"]: _mean_leaning(run, head) for run in here}
     if len(runs) > 1:
+        effects = {run["label"]: run["dependence"]["plain"] for run in runs}
+        points = {label: _points(effect["leaning"]) for label, effect in effects.items()}
+        ends = {
+            label: (_points(effect["leaning_low"]), _points(effect["leaning_high"]))
+            for label, effect in effects.items()
+        }
         figure = figures.dots_by_class(
-            mean_change["plain"],
+            points,
             runs,
             classes,
-            "How a class's IoU changes on average when another class's features are faded",
+            "How a class's IoU changes on average when another class's features are faded, with "
+            "95 % intervals over images",
             "mean change of its IoU in points, plain head",
             percent=False,
+            intervals=ends,
         )
         blocks.append(files.vector(figure, "leaning", "Mean change of IoU per class", wide=True))
     return blocks
 
 
-def _mean_leaning(run: Mapping[str, Any], head: str) -> np.ndarray:
-    """Each class's mean change of IoU, in points, over the other classes left out."""
-    change = np.array(run["dependence"][head]["change"], np.float64)
-    others = ~np.eye(len(change), dtype=bool)
-    return 100 * np.mean(change, axis=0, where=others)
+def _known(values: Any) -> np.ndarray:
+    array = np.array(values, np.float64)
+    return array[np.isfinite(array)]
+
+
+def _points(fractions: Any) -> np.ndarray:
+    return 100 * np.array(fractions, np.float64)
 
 
 def _correlation(content: Content, files: Files) -> list[str]:
     runs, classes = content["runs"], content["classes"]
-    panels = [Panel(run["label"], run["classifier"]["similarity"]) for run in runs]
+    panels = [
+        Panel(run["label"], _without_diagonal(run["classifier"]["similarity"])) for run in runs
+    ]
     maps = figures.heat_maps(
         panels,
         classes,
@@ -163,26 +181,20 @@ def _correlation(content: Content, files: Files) -> list[str]:
     ]
 
 
-def _limit(panels: Sequence[Panel], least: float = 0.1) -> float:
-    """The largest size off the diagonals, beside which all other cells would else be pale."""
-    off = [
-        np.where(np.eye(len(panel.values), dtype=bool), np.nan, np.array(panel.values, np.float64))
-        for panel in panels
-    ]
-    finite = [array for array in off if np.isfinite(array).any()]
-    return max([least, *(float(np.nanmax(np.abs(array))) for array in finite)])
+def _limit(panels: Sequence[Panel]) -> float:
+    """The largest size of a value, 0.1 at least."""
+    return max(np.max(np.abs(_known(panel.values)), initial=0.1) for panel in panels)
 
 
 def _ends(panels: Sequence[Panel]) -> tuple[str, str]:
     limit = _limit(panels)
-    more = " or more" if limit < 0.995 else ""
-    return f"−{limit:.2f}", f"{limit:.2f}{more}"
+    return f"−{limit:.2f}", f"{limit:.2f}"
 
 
 def _features(content: Content, files: Files) -> list[str]:
     runs, classes = content["runs"], content["classes"]
     panels = [
-        Panel(f"{run['label']}: {name}", matrix)
+        Panel(f"{run['label']}: {name}", _without_diagonal(matrix))
         for run in runs
         for name, matrix in run["feature_similarity"].items()
     ]

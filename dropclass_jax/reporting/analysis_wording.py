@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dropclass_jax.analysis.dependence import FEW
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.analysis_figures import Runs, signed
@@ -105,6 +106,22 @@ def selection(run: Run) -> str:
     )
 
 
+def noise(images: int) -> str:
+    """How to tell changes from noise, where an analysis has so many images."""
+    return (
+        "A cell is blank where the change is within noise: with other images of the same kind, the "
+        "same network could show none, or the opposite. (The intervals are by a bootstrap over the "
+        f"{count(images, 'image')}, and it is allowed for that so many cells are looked at, by "
+        "Benjamini and Hochberg. They say nothing of other seeds.) Classes that are labelled in "
+        f"fewer than {FEW} images have no intervals."
+    )
+
+
+def has_intervals(effect: Mapping[str, Any]) -> bool:
+    """Whether there are enough images to tell any change from noise."""
+    return bool(np.isfinite(_array(effect["low"])).any())
+
+
 def dependence(run: Run, head: str, classes: Classes) -> str:
     """How leaving out a class changes its own IoU and those of others, and the strongest pairs."""
     effect = run["dependence"][head]
@@ -112,7 +129,6 @@ def dependence(run: Run, head: str, classes: Classes) -> str:
     own, others = np.diagonal(change), _off_diagonal(change)
     if not np.isfinite(others).any():
         return f"{_label(run)}: fewer than two classes are there to lean on each other."
-    pairs = leanings(others, 3)
     sentence = (
         f"{_label(run)} (mean IoU {iou(run, head)}): left out itself, a class "
         f"{_changes(np.nanmean(own))} on average; "
@@ -129,13 +145,28 @@ def dependence(run: Run, head: str, classes: Classes) -> str:
             f" So the network hardly tells that a class is left out: it still keeps "
             f"{1 + np.nanmean(own) / mean:.0%} of its IoU, and the map says little about leaning."
         )
+    if not has_intervals(effect):
+        return f"{sentence} The images are too few to tell changes from noise: all are shown."
+    clear = np.asarray(effect["clear"], bool) & np.isfinite(others)
+    sentence += (
+        f" Of the {np.isfinite(others).sum()} changes by another class's absence {clear.sum()} "
+        "are more than noise."
+    )
+    pairs = leanings(np.where(clear, others, np.nan), 3)
     if not pairs:
-        return f"{sentence} No class loses half a point by another's absence."
+        return f"{sentence} No class clearly loses half a point by another's absence."
     strongest = "; ".join(
-        f"without {names([i], classes)}, {names([j], classes)} loses {points(value)}"
+        f"without {names([i], classes)}, {names([j], classes)} loses {points(value)} "
+        f"({_range(effect, i, j)})"
         for i, j, value in pairs
     )
     return f"{sentence} The strongest: {strongest}."
+
+
+def _range(effect: Mapping[str, Any], i: int, j: int) -> str:
+    """The interval of a loss, the smaller first: 3.1 to 7.8."""
+    low, high = (-100 * effect[end][i][j] for end in ("high", "low"))
+    return f"{low:.1f} to {high:.1f}"
 
 
 def leanings(others: np.ndarray, most: int) -> list[tuple[int, int, float]]:

@@ -14,6 +14,7 @@ from dropclass_jax.analysis.explain import Explained
 from dropclass_jax.reporting.plot_style import INK, new_figure, sentence_title
 
 WIDTH = 420  # pixels of a picture: enough for a page, little to keep
+MOST_WIDTH, MOST_COLUMN = 10.2, 3.4  # inches: a page, and a third of it
 _HEAT = matplotlib.colormaps["inferno"]  # grows in brightness alone, for any eye
 
 
@@ -84,20 +85,28 @@ def layers(rows: Sequence[Row]) -> list[str]:
     return [n for n in names if any(n in row.heat and row.heat[n].max() > 0 for row in rows)]
 
 
-def grid(rows: Sequence[Row], name: str, color: Sequence[int]) -> Figure:
-    """Image and heat maps of every layer, a row each; rows of one image stand together.
+def read_by_classifier(name: str) -> bool:
+    """Whether a classifier reads this layer: the others are maps inside the backbone."""
+    return name.startswith("features")
+
+
+def grid(
+    rows: Sequence[Row], names: Sequence[str], name: str, color: Sequence[int], what: str = ""
+) -> Figure:
+    """Image and heat maps of some layers, a row each; rows of one image stand together.
 
     Args:
       rows: of one class, at least one.
+      names: of the layers, at least one.
       name: the class.
       color: of its predicted pixels, RGB.
+      what: goes into the title.
     """
     # Grouped by image: the networks under each other.
     order = list(dict.fromkeys(row.image_id for row in rows))
     rows = sorted(rows, key=lambda row: order.index(row.image_id))
-    names = layers(rows)
     columns = 1 + len(names)
-    width = max(1.85 * columns, 7.4)
+    width = min(MOST_COLUMN * columns, MOST_WIDTH)
     ratios = [row.image.shape[0] / row.image.shape[1] for row in rows]
     height = sum(ratio * width / columns + 0.22 for ratio in ratios) + 0.6
     figure = new_figure(width, height)
@@ -123,7 +132,7 @@ def grid(rows: Sequence[Row], name: str, color: Sequence[int]) -> Figure:
             if row.region.any():
                 axes.contour(row.region, [0.5], colors="black", linewidths=1.4)
                 axes.contour(row.region, [0.5], colors="white", linewidths=0.6)
-    sentence_title(figure, f"Where the networks look for “{name}”")
+    sentence_title(figure, f"Where the networks look for “{name}”{what}")
     return figure
 
 

@@ -39,10 +39,15 @@ def blocks(
         _table(content),
     ]
     for name, rows in pictures.items():
-        figure = cam_figures.grid(rows, name, colors[name])
-        listed.append(
-            files.raster(figure, f"heat_{file_name(name)}", f"Where the networks look for {name}")
-        )
+        layers = cam_figures.layers(rows)
+        label, file = f"Where the networks look for {name}", f"heat_{file_name(name)}"
+        read = [layer for layer in layers if cam_figures.read_by_classifier(layer)]
+        figure = cam_figures.grid(rows, read or layers, name, colors[name])
+        listed.append(files.raster(figure, file, label))
+        if read and (inner := [layer for layer in layers if layer not in read]):
+            figure = cam_figures.grid(rows, inner, name, colors[name], ", inside the backbone")
+            folded = files.raster(figure, f"{file}_backbone", f"{label}, inside the backbone")
+            listed.append(page.folded(f"{name}: the maps inside the backbone", folded))
     return listed
 
 

@@ -48,9 +48,10 @@ li { margin: .25rem 0; } .warn { color: var(--warn); font-weight: 600; }
 dl.terms dt { font-weight: 650; } dl.terms dd { margin: 0 0 .7rem; }
 dl.terms dd:last-child { margin-bottom: 0; }
 figure { margin: 0 0 1.5rem; overflow-x: auto; }
-figure svg, figure img { display: block; width: 100%; height: auto; min-width: 34rem; }
-/* A chart grows with the page, but not until its letters are larger than the page's. */
-figure svg { max-width: calc(1.2 * var(--natural)); min-width: min(34rem, var(--natural)); }
+figure svg, figure img { display: block; width: 100%; height: auto; }
+/* A figure grows with the page, but not until its letters are larger than the page's. */
+figure svg, figure img { max-width: calc(1.2 * var(--natural));
+  min-width: min(34rem, var(--natural)); }
 .beside figure svg { min-width: min(22rem, var(--natural)); }
 figure.wide { max-width: 54rem; } figure img { background: #fff; border-radius: .4rem; }
 /* A shadow lies on each side on which a table goes on; covers of the page's colour, which move with
@@ -127,8 +128,7 @@ def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
     # Ids such as `axes_1` recur in every chart and nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg).replace(INK, "currentColor")
     svg = svg.replace(BLUE, "var(--accent)")  # lighter on a dark page
-    natural = f"{96 * figure.get_figwidth():.0f}px"
-    opening = f'<svg role="img" aria-label="{text(label)}" style="--natural: {natural}"'
+    opening = f'<svg role="img" aria-label="{text(label)}" {_natural(figure)}'
     kind = ' class="wide"' if wide else ""
     return f"<figure{kind}>{svg.strip().replace('<svg', opening, 1)}</figure>"
 
@@ -140,7 +140,14 @@ def raster(figure: Figure, label: str, kind: str = "png") -> str:
         buffer, format=kind, dpi=110, pil_kwargs={"quality": 88} if kind == "jpeg" else None
     )
     data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img alt="{text(label)}" src="data:image/{kind};base64,{data}"></figure>'
+    alt = text(label)
+    source = f"data:image/{kind};base64,{data}"
+    return f'<figure><img alt="{alt}" {_natural(figure)} src="{source}"></figure>'
+
+
+def _natural(figure: Figure) -> str:
+    """Tells the style sheet the width of a figure on paper."""
+    return f'style="--natural: {96 * figure.get_figwidth():.0f}px"'
 
 
 def beside(figure: str, terms: dict[str, str]) -> str:

@@ -240,12 +240,13 @@ def test_dependence_rows_are_the_ious_that_the_whole_network_has_with_that_class
     def confusion(keep, head):
         logits = model.apply(variables, normalized(x), keep)[head]
         predicted = jnp.argmax(resize_bilinear(logits, shape), axis=-1)
-        return metrics.confusion_matrix(jnp.asarray(labels), predicted, K)
+        each = [metrics.confusion_matrix(*pair, K) for pair in zip(labels, predicted, strict=True)]
+        return metrics.class_counts(jnp.stack(each))
 
     for row, keep in enumerate(np.concatenate([np.ones((1, K)), 1 - np.eye(K)])):
-        np.testing.assert_array_equal(counts["drop"][row], confusion(keep, "logits_drop"))
-    np.testing.assert_array_equal(counts["plain"][0], confusion(np.ones(K), "logits"))
-    assert (counts["drop"][0] != counts["drop"][1:]).any()
+        np.testing.assert_array_equal(counts["drop"][:, row], confusion(keep, "logits_drop"))
+    np.testing.assert_array_equal(counts["plain"][:, 0], confusion(np.ones(K), "logits"))
+    assert (counts["drop"][:, :1] != counts["drop"][:, 1:]).any()
     assert set(means) == {"features", "features_drop"}
 
 
@@ -259,19 +260,57 @@ def test_a_class_that_nobody_reads_changes_nothing():
     def logits(keep):
         return dependence.fade(features, importance, keep) @ importance.T
 
-    counts = np.asarray(dependence.confusions(logits, labels, K), np.int64)
-    iou, change = dependence.iou_changes(counts)
-    np.testing.assert_array_equal(change[2, :2], [0, 0])
-    assert (change[0, :2] != 0).any()
-    assert np.isnan(iou[2])  # no pixel of it is labelled
-    assert np.isnan(change[:, 2]).all()
+    found = dependence.effect(np.asarray(dependence.counts(logits, labels, K)), resamples=10)
+    np.testing.assert_array_equal(found.change[2, :2], [0, 0])
+    assert (found.change[0, :2] != 0).any()
+    assert np.isnan(found.iou[2])  # no pixel of it is labelled
+    assert np.isnan(found.change[:, 2]).all()
+    assert np.isnan(found.low).all()  # of one image
 
 
-def test_iou_changes_by_hand():
-    everything, without_0, without_1 = [[6, 2], [0, 4]], [[0, 8], [0, 4]], [[6, 2], [4, 0]]
-    iou, change = dependence.iou_changes(np.array([everything, without_0, without_1]))
-    np.testing.assert_allclose(iou, [6 / 8, 4 / 6])
-    np.testing.assert_allclose(change, [[-6 / 8, 4 / 12 - 4 / 6], [6 / 12 - 6 / 8, -4 / 6]])
+def counts_of(*confusions):
+    """``[K + 1, K, 3]`` of one image, from its confusion matrices."""
+    return metrics.class_counts(np.array(confusions, np.int32))
+
+
+EVERYTHING, WITHOUT_0, WITHOUT_1 = [[6, 2], [0, 4]], [[0, 8], [0, 4]], [[6, 2], [4, 0]]
+
+
+def test_changes_of_iou_by_hand():
+    image = counts_of(EVERYTHING, WITHOUT_0, WITHOUT_1)
+    found = dependence.effect(np.stack([image] * 6), resamples=1000)
+    np.testing.assert_allclose(found.iou, [6 / 8, 4 / 6])
+    change = [[-6 / 8, 4 / 12 - 4 / 6], [6 / 12 - 6 / 8, -4 / 6]]
+    np.testing.assert_allclose(found.change, change)
+    np.testing.assert_allclose(found.leaning, [change[1][0], change[0][1]])
+    # Every image says the same: there is no noise.
+    np.testing.assert_allclose(found.low, change)
+    np.testing.assert_allclose(found.high, change)
+    np.testing.assert_allclose(found.leaning_low, found.leaning)
+    assert found.clear.all()
+
+
+def test_what_one_image_says_is_noise_and_what_all_say_is_not():
+    quiet, loud = counts_of(*[EVERYTHING] * 3), counts_of(EVERYTHING, WITHOUT_0, EVERYTHING)
+    mostly = dependence.effect(np.stack([loud] * 20 + [quiet] * 4), resamples=1000)
+    once = dependence.effect(np.stack([loud] + [quiet] * 23), resamples=1000)
+    np.testing.assert_array_equal(mostly.clear, [[True, True], [False, False]])
+    assert not once.clear.any()
+    assert (once.change[0] < 0).all()
+    assert (once.low[0] <= once.change[0]).all()
+    assert (once.high[0] == 0).all()
+    assert mostly.leaning_high[1] < 0
+    assert once.leaning_high[1] == 0
+
+
+def test_a_class_of_few_images_has_no_interval():
+    only_0 = counts_of(*[[[6, 0], [0, 0]]] * 3)
+    both = counts_of(EVERYTHING, WITHOUT_0, WITHOUT_1)
+    found = dependence.effect(np.stack([both] * 4 + [only_0] * 4), resamples=100)
+    assert np.isfinite(found.low[:, 0]).all()
+    assert np.isnan(found.low[:, 1]).all()
+    assert np.isfinite(found.change).all()
+    assert not found.clear[:, 1].any()
 
 
 def test_fading_scales_features_by_what_is_left_of_the_average():

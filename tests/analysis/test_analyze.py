@@ -129,8 +129,12 @@ def test_labels_are_the_shortest_that_tell_runs_apart(tmp_path):
     assert analyze.split_label(f"{tmp_path}/lr=1")[0] is None
 
 
-def run_of(change, iou, head="drop", label="it") -> dict:
-    return {"label": label, "dropclass": True, "dependence": {head: {"iou": iou, "change": change}}}
+def run_of(change, iou, clear=None, head="drop", label="it") -> dict:
+    """A run whose intervals reach a point to either side; none for ``clear`` None."""
+    half = np.nan if clear is None else 0.01
+    effect = {"iou": iou, "change": change, "low": change - half, "high": change + half}
+    effect["clear"] = np.zeros(change.shape, bool) if clear is None else clear
+    return {"label": label, "dropclass": True, "dependence": {head: effect}}
 
 
 def plain_text(html: str) -> str:
@@ -145,14 +149,19 @@ def test_dependence_in_words():
     assert "mean IoU 30.0%" in text
     assert "left out itself, a class loses 30.0 points" in text
     assert "another one is left out, it loses 3.50 points" in text
-    assert "without Sky, Building loses 20.0 points; without Building, Pole loses 1.0" in text
+    assert "too few to tell changes from noise: all are shown" in text
     assert "hardly tells" not in text
+    clear = np.abs(np.nan_to_num(change)) > 0.02
+    text = plain_text(wording.dependence(run_of(change, iou, clear), "drop", CLASSES))
+    assert "Of the 6 changes by another class's absence 1 are more than noise" in text
+    assert "The strongest: without Sky, Building loses 20.0 points (19.0 to 21.0)." in text
+    assert "Pole loses" not in text
     change[range(3), range(3)] = -0.01
     text = plain_text(wording.dependence(run_of(change, iou), "drop", CLASSES))
     assert "hardly tells that a class is left out: it still keeps 97% of its IoU" in text
     change[:3, :3] = 0.0
-    text = plain_text(wording.dependence(run_of(change, iou), "drop", CLASSES))
-    assert "No class loses half a point" in text
+    text = plain_text(wording.dependence(run_of(change, iou, change > 0), "drop", CLASSES))
+    assert "No class clearly loses half a point" in text
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,23 @@ def test_heat_maps_leave_out_classes_without_values_and_order_the_others():
     assert [text.get_text() for text in axes.texts] == ["4", "−3", "2", "1"]
 
 
+def test_heat_maps_leave_noise_blank_and_reach_full_colour_at_the_largest_value():
+    values = np.full((11, 11), np.nan)
+    values[:2, :2] = [[-0.9, 0.01], [0.02, 0.225]]
+    panel = figures.Panel("it", values, values != 0.01)
+    figure = figures.heat_maps(
+        [panel], CLASSES, "title", limit=0.9, ends=("a", "b"), scale=100,
+        norm=figures.root_norm(0.9),
+    )  # fmt: skip
+    mesh = figure.axes[0].collections[0]
+    # By share Building comes before Sky.
+    np.testing.assert_array_equal(mesh.get_array().reshape(2, 2).mask, [[0, 0], [1, 0]])
+    np.testing.assert_allclose(mesh.norm([-0.9, -0.225, 0, 0.225, 0.9]), [0, 0.25, 0.5, 0.75, 1])
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["22", "2", "−90"]
+    assert texts[2].get_color() == "#ffffff"
+
+
 def test_nothing_is_drawn_where_nothing_changes():
     np.testing.assert_allclose(figures._DIVERGING(0.5)[3], 0, atol=0.01)
     np.testing.assert_allclose(figures._DIVERGING(1.0), to_rgba(figures.BLUE))
@@ -223,7 +249,7 @@ def test_grid_stands_networks_under_each_other_and_leaves_out_layers_that_are_no
     rows += [row("b", i, plain | {"features_drop": 3.0}) for i in "xy"]
     assert cam_figures.layers(rows) == ["features, stride 4", "features_drop, stride 4"]
     assert rows[0].heat["features, stride 4"].max() == 1
-    figure = cam_figures.grid(rows, "pole", (10, 20, 30))
+    figure = cam_figures.grid(rows, cam_figures.layers(rows), "pole", (10, 20, 30))
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
     assert titles == [
         *("a: finds 100%", "features, stride 4", "features_drop, stride 4"),
