@@ -33,6 +33,7 @@ from dropclass_jax.errors import first_line
 from dropclass_jax.evaluation import inference
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.parallel import pmap
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Against PyTorch"
 
@@ -167,5 +168,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
                 ]
             )
         header = ["", "ours", "PyTorch", "times as fast", "our peak", "its peak", "PyTorch's best"]
-        out += ["", str(case), *text.table(header, rows)]
+        out += ["", str(case), *aligned(header, rows)]
     return out

@@ -10,6 +10,7 @@ from dropclass_jax.benchmark.breakdown import breakdown
 from dropclass_jax.benchmark.case import VARIANTS, Case, compiled_step
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.parallel import pmap
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Cost of a training step, exact: work, temporary memory and memory traffic"
 
@@ -66,7 +67,7 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for name, one in result["variants"].items()
         ]
         header = ["", "GFLOP", "x plain", "products", "temporary", "x plain", "moved", "x plain"]
-        out += ["", str(case), *text.table(header, rows)]
+        out += ["", str(case), *aligned(header, rows)]
         out += [aims.line(name, aim) for name, aim in result["aims"].items()]
         more = result["variants"]["dropclass"]["products"] - plain["products"]
         out.append(
@@ -86,5 +87,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for place in result["places"][:_PLACES]
         ]
         header = ["a step with DropClass", "moved", "share", "GFLOP", "share", "kernels"]
-        out += ["", *text.table(header, top)]
+        out += ["", *aligned(header, top)]
     return out

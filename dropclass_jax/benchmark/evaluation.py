@@ -24,6 +24,7 @@ from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.evaluation import boundary, inference
 from dropclass_jax.evaluation.step import eval_step
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Evaluation"
 
@@ -90,5 +91,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for name, one in result.items()
         ]
         header = ["", "images/s", "a batch", "quartiles"]
-        out += ["", str(case), *text.table(header, rows)]
+        out += ["", str(case), *aligned(header, rows)]
     return out

@@ -18,6 +18,7 @@ from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import DTYPES, VARIANTS, Case, compiled_step, run_of
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Against the hardware"
 
@@ -116,5 +117,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             ]
             for name, one in result["variants"].items()
         ]
-        out += text.table([*header, "bound by", "kernels"], rows)
+        out += aligned([*header, "bound by", "kernels"], rows)
     return out

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from dropclass_jax import objective
-from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import VARIANTS, Case, network
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.models.variables import init_shapes
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Memory kept for the backward pass (model.remat=none and blocks)"
 
@@ -70,7 +70,7 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         [str(case), *(f"{result[v][r] / 2**30:.2f}" for v in VARIANTS[:2] for r in _REMAT)]
         for case, result in results
     ]
-    return ["", *text.table(header, rows)]
+    return ["", *aligned(header, rows)]
 
 
 _REMAT = ("none", "blocks")

@@ -14,6 +14,7 @@ from dropclass_jax.benchmark import fresh_process, text, timing
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.cli import compilation
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Start to first step, with DropClass"
 
@@ -55,4 +56,4 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         ]
         for case, result in results
     ]
-    return ["", *text.table(header, rows)]
+    return ["", *aligned(header, rows)]

@@ -11,6 +11,7 @@ from dropclass_jax.benchmark import aims, text, timing
 from dropclass_jax.benchmark.case import VARIANTS, Case, run_of
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.errors import first_line
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Time of a training step"
 
@@ -63,6 +64,6 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for name, one in result["variants"].items()
         ]
         header = ["", "median", "quartiles", "of the same turn's plain step", "images/s"]
-        out += ["", str(case), *text.table(header, rows)]
+        out += ["", str(case), *aligned(header, rows)]
         out += [aims.line(name, aim) for name, aim in result["aims"].items()]
     return out

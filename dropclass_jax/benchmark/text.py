@@ -1,21 +1,11 @@
-"""Results for a terminal: tables, and numbers with their units."""
+"""Numbers with their units, for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of text: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (header, *rows)
-    ]
+from dropclass_jax.reporting import formats
 
 
 def seconds(value: float) -> str:
@@ -47,4 +37,4 @@ def mebibytes(value: float | None) -> str:
 
 def percent(share: float) -> str:
     """``'12 %'``."""
-    return f"{100 * share:.0f} %"
+    return f"{formats.percent(share, digits=0)} %"

@@ -26,6 +26,15 @@ def significant(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
+def two_digits(share: float) -> str:
+    """A share with its sign, two digits at most: ``41 %``, ``3.2 %``, ``<0.1 %``, a dash for 0."""
+    if share == 0:
+        return "–"
+    if share < 0.001:
+        return "<0.1 %"
+    return f"{percent(share, digits=0 if share >= 0.0995 else 1)} %"
+
+
 def tick(value: float, _: object = None) -> str:
     """A share at a tick of an axis: 0.05 -> 5%; a formatter of matplotlib."""
     return significant(value)

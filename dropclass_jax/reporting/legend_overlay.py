@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dropclass_jax.reporting import pictures
+from dropclass_jax.reporting import formats, pictures
 from dropclass_jax.reporting.plot_style import GRID, INK
 
 # Smaller pictures are shown enlarged, by a whole number, so that the key beside them is readable;
@@ -124,19 +124,10 @@ def draw_key(
             draw.rectangle(box, fill=tuple(colors[row.index]), outline=GRID)
         ink = INK if row.share > 0 else GRID
         draw.text((2.2 * line, middle), row.text, ink, font, anchor="lm")
-        share = _percent(row.share)
+        share = formats.two_digits(row.share)
         draw.text((width - line // 2, middle), share, ink, font, anchor="rm")
     return np.asarray(canvas)
 
 
 def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-def _percent(share: float) -> str:
-    """``41 %``, ``3.2 %``, ``<0.1 %``, and a dash for nothing."""
-    if share == 0:
-        return "–"
-    if share < 0.001:
-        return "<0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %"

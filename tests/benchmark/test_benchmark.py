@@ -252,11 +252,7 @@ def test_aims():
 
 def test_numbers_for_people():
     assert [text.seconds(s) for s in (0.0123, 1.234)] == ["12.3 ms", "1.23 s"]
-    assert text.table(["", "a"], [["name", "1"], ["n", "123"]]) == [
-        "        a",
-        "name    1",
-        "n     123",
-    ]
+    assert text.percent(0.123) == "12 %"
 
 
 CANNED = {"devices": 1, "first_step_seconds": 3.0, "compile_seconds": 2.0, "step_seconds": [1, 2.0]}
