@@ -160,6 +160,7 @@ def history_of(results: list[dict], steps: int, dropclass: bool) -> list[dict]:
             drop = plain + 0.4 * (1 - t) + 0.05 * rng.standard_normal()
             hush = 0.02 * t * rng.exponential()
             line |= {"lambda": 1 - t, "p": t, "loss_drop": drop, "suppression": hush}
+            line["dropped"] = rng.binomial(10, t) / 10  # of the ten steps since the last line
             line["loss"] = (1 - t) * plain + t * drop + 10 * hush
         lines.append(line)
         if step % (steps // 5) == 0:

@@ -89,11 +89,12 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Figure:
     def draw_schedules(axes: Axes) -> None:
         for key, name, color, style in [
             ("lambda", "lambda: weight of the plain loss", ORANGE, "--"),
-            ("p", "p: chance that a class is dropped", BLUE, "-"),
+            ("p", "p: chance of a drop", BLUE, "-"),
+            ("dropped", "dropped: share of positions with a drop", GREEN, ":"),
         ]:
             if series(key)[0]:
                 axes.plot(*series(key), style, color=color, label=name)
-        axes.set_ylim(-0.03, 1.38)
+        axes.set_ylim(-0.03, 1.52)
         axes.set_yticks(np.linspace(0, 1, 6))
         legend(axes, loc="upper center")
 
@@ -117,7 +118,7 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Figure:
     panels = [
         ("Loss terms", bool(series("loss")[0]), draw_losses),
         ("Mean IoU at each evaluation", bool(evals), draw_iou),
-        ("Probability left on the dropped class", bool(series("suppression")[0]), draw_suppression),
+        ("Probability left on what was dropped", bool(series("suppression")[0]), draw_suppression),
         ("Schedules of DropClass", bool(series("p")[0]), draw_schedules),
         ("Learning rate", bool(series("lr")[0]), draw_lr),
     ]

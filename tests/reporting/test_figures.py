@@ -142,5 +142,17 @@ def test_curves_draw_the_latest_line_of_a_step_and_only_what_was_logged():
     np.testing.assert_array_equal(np.asarray(iou.get_ydata(), float), [np.nan, 0.3])
 
 
+def test_curves_show_how_often_a_class_was_dropped_beside_its_chance():
+    line = {"kind": "train", "loss": 1.0, "suppression": 0.1}
+    lines = [
+        line | {"step": 10 * n, "lambda": 1 - n / 4, "p": n / 4, "dropped": share}
+        for n, share in enumerate((0.0, 0.3, 0.4, 0.8))
+    ]
+    (axes,) = (a for a in figures.curves(lines).axes if "Schedules" in a.get_title(loc="left"))
+    drawn = {line.get_label().split(":")[0]: list(line.get_ydata()) for line in axes.lines}
+    assert drawn["dropped"] == [0.0, 0.3, 0.4, 0.8]
+    assert drawn["p"] == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_curves_of_an_empty_log():
     assert figures.curves([]).axes == []
