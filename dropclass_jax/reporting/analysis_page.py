@@ -15,6 +15,7 @@ from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures, heat_section, page
 from dropclass_jax.reporting.analysis_figures import Panel
 from dropclass_jax.reporting.figure_files import Files, file_name
+from dropclass_jax.reporting.markup import Html, b, code, h1, h2, h3, p, pre
 
 Content = Mapping[str, Any]
 
@@ -51,55 +52,65 @@ def write(
     write_text(folder / "report.html", page.page(title, body))
 
 
-def _opening(content: Content) -> list[str]:
+def _opening(content: Content) -> list[Html]:
     return [
-        f"<h1>{page.text(content['dataset'])}: what the networks have learned</h1>",
-        '<p class="under">Semantic segmentation: one class for every pixel of an image.</p>',
-        f'<p class="lead">{wording.subject(content)}</p>',
-        f"<p>{wording.caution(content['runs'])} Classes are ordered by their share of the "
-        "training pixels throughout, the commonest first.</p>",
+        h1(f"{content['dataset']}: what the networks have learned"),
+        p("Semantic segmentation: one class for every pixel of an image.", kind="under"),
+        p(wording.subject(content), kind="lead"),
+        p(
+            f"{wording.caution(content['runs'])} Classes are ordered by their share of the "
+            "training pixels throughout, the commonest first."
+        ),
     ]
 
 
-def _each(content: Content, say: Any) -> str:
+def _each(content: Content, say: Any) -> Html:
     return page.bullets([say(run) for run in content["runs"]])
 
 
-def _dependence(content: Content, files: Files) -> list[str]:
+def _dependence(content: Content, files: Files) -> list[Html]:
     runs, classes = content["runs"], content["classes"]
     blocks = [
-        "<h2>Who leans on whom</h2>",
-        "<p>One class's features are left out, without training anything anew, and every class is "
-        "scored again: a row is the class left out, a column the class whose IoU changes, a cell "
-        "that change in points. The diagonal is what a class loses without its own features. "
-        "<b>Off the diagonal orange means leaning</b>: this class was recognised by features that "
-        "speak for the other one.</p>",
-        f"<p>{wording.noise(content['images'])}</p>",
+        h2("Who leans on whom"),
+        p(
+            "One class's features are left out, without training anything anew, and every class is "
+            "scored again: a row is the class left out, a column the class whose IoU changes, a "
+            "cell that change in points. The diagonal is what a class loses without its own "
+            "features. ",
+            b("Off the diagonal orange means leaning"),
+            ": this class was recognised by features that speak for the other one.",
+        ),
+        p(wording.noise(content["images"])),
     ]
-    heads = [(run, head) for run in runs for head in run["dependence"]]
-    if any(head == "drop" for _, head in heads):
+    if any("drop" in run["dependence"] for run in runs):
         blocks.append(
-            "<p><b>Drop head</b>: a DropClass network has a way of its own to leave a class out, "
-            "and saw it done in training. <b>Plain head</b>: a network without it is shown its "
-            "own features, each faded by the share of its importance that the class left out "
-            "holds: a feature that speaks for this class alone vanishes, one that speaks for many "
-            "hardly changes. No network was trained for that, so compare plain heads with each "
-            "other, and read their maps as what the classifier reads, not as what it could do "
-            "without.</p>"
+            p(
+                b("Drop head"),
+                ": a DropClass network has a way of its own to leave a class out, and saw it done "
+                "in training. ",
+                b("Plain head"),
+                ": a network without it is shown its own features, each faded by the share of its "
+                "importance that the class left out holds: a feature that speaks for this class "
+                "alone vanishes, one that speaks for many hardly changes. No network was trained "
+                "for that, so compare plain heads with each other, and read their maps as what the "
+                "classifier reads, not as what it could do without.",
+            )
         )
     else:
         blocks.append(
-            "<p>A plain network has no way of its own to leave a class out. It is shown its own "
-            "features, each faded by the share of its importance that the class left out holds: a "
-            "feature that speaks for this class alone vanishes, one that speaks for many hardly "
-            "changes. It was not trained for that, so read the map as what the classifier reads, "
-            "not as what it could do without.</p>"
+            p(
+                "A plain network has no way of its own to leave a class out. It is shown its own "
+                "features, each faded by the share of its importance that the class left out "
+                "holds: a feature that speaks for this class alone vanishes, one that speaks for "
+                "many hardly changes. It was not trained for that, so read the map as what the "
+                "classifier reads, not as what it could do without."
+            )
         )
     for head in ("drop", "plain"):
         here = [run for run in runs if head in run["dependence"]]
         if not here:
             continue
-        blocks.append(f"<h3>{HOW[head].capitalize()}</h3>")
+        blocks.append(h3(HOW[head].capitalize()))
         blocks.append(page.bullets([wording.dependence(run, head, classes) for run in here]))
         effects = [run["dependence"][head] for run in here]
         limit = max(np.max(np.abs(_known(effect["change"])), initial=0.02) for effect in effects)
@@ -155,7 +166,7 @@ def _points(fractions: Any) -> np.ndarray:
     return 100 * np.array(fractions, np.float64)
 
 
-def _correlation(content: Content, files: Files) -> list[str]:
+def _correlation(content: Content, files: Files) -> list[Html]:
     runs, classes = content["runs"], content["classes"]
     panels = [
         Panel(run["label"], _without_diagonal(run["classifier"]["similarity"])) for run in runs
@@ -169,12 +180,14 @@ def _correlation(content: Content, files: Files) -> list[str]:
     )
     scatter = figures.similarity_by_share(runs, classes)
     return [
-        "<h2>How the classifier tells classes apart</h2>",
-        "<p>The last layer has a vector of weights for every class, and a pixel is given to the "
-        "class whose vector fits its features best. Two vectors of the same direction (cosine "
-        "similarity 1) answer to the same features. The DropClass paper finds that in a plain "
-        "network the commonest class is the least like the others and the rarest the most, and "
-        "takes this for a sign of entangled classes.</p>",
+        h2("How the classifier tells classes apart"),
+        p(
+            "The last layer has a vector of weights for every class, and a pixel is given to the "
+            "class whose vector fits its features best. Two vectors of the same direction (cosine "
+            "similarity 1) answer to the same features. The DropClass paper finds that in a plain "
+            "network the commonest class is the least like the others and the rarest the most, and "
+            "takes this for a sign of entangled classes."
+        ),
         _each(content, lambda run: wording.correlation(run, classes)),
         files.vector(scatter, "similarity_by_share", "Mean similarity against pixel share"),
         files.vector(maps, "classifier_similarity", "Cosine similarity of weight vectors"),
@@ -191,7 +204,7 @@ def _ends(panels: Sequence[Panel]) -> tuple[str, str]:
     return f"−{limit:.2f}", f"{limit:.2f}"
 
 
-def _features(content: Content, files: Files) -> list[str]:
+def _features(content: Content, files: Files) -> list[Html]:
     runs, classes = content["runs"], content["classes"]
     panels = [
         Panel(f"{run['label']}: {name}", _without_diagonal(matrix))
@@ -205,24 +218,31 @@ def _features(content: Content, files: Files) -> list[str]:
         limit=_limit(panels),
         ends=_ends(panels),
     )
-    drop = any("features_drop" in run["feature_similarity"] for run in runs)
+    whose = (
+        [
+            " ",
+            code("features"),
+            " are what the plain head reads, ",
+            code("features_drop"),
+            " what the drop head reads.",
+        ]
+        if any("features_drop" in run["feature_similarity"] for run in runs)
+        else []
+    )
     return [
-        "<h2>How alike the features of two classes are</h2>",
-        "<p>The mean of the features over all pixels of a class says what the network sees in it. "
-        "Features that are never negative point the same way to some degree, whatever they are of: "
-        "compare the cells of a map with each other."
-        + (
-            " <code>features</code> are what the plain head reads, <code>features_drop</code> what "
-            "the drop head reads.</p>"
-            if drop
-            else "</p>"
+        h2("How alike the features of two classes are"),
+        p(
+            "The mean of the features over all pixels of a class says what the network sees in it. "
+            "Features that are never negative point the same way to some degree, whatever they are "
+            "of: compare the cells of a map with each other.",
+            *whose,
         ),
         _each(content, lambda run: wording.alike(run, classes)),
         files.vector(figure, "feature_similarity", "Cosine similarity of mean features"),
     ]
 
 
-def _selection(content: Content, files: Files) -> list[str]:
+def _selection(content: Content, files: Files) -> list[Html]:
     runs, classes = content["runs"], content["classes"]
     shares = figures.dots_by_class(
         {run["label"]: run["selection"]["selected_share"] for run in runs},
@@ -249,11 +269,13 @@ def _selection(content: Content, files: Files) -> list[str]:
         ends=("", f"{limit:.0%} shared"),
     )
     return [
-        "<h2>Which features each class selects</h2>",
-        "<p>The importance of a feature for a class is how much the class's score rises with it; "
-        "for this classifier it is the feature's weight. DropClass takes a class to consist of "
-        "the features with a positive importance: what it leaves out, when it leaves a class out, "
-        "is the share that they have in all classes' mean.</p>",
+        h2("Which features each class selects"),
+        p(
+            "The importance of a feature for a class is how much the class's score rises with it; "
+            "for this classifier it is the feature's weight. DropClass takes a class to consist of "
+            "the features with a positive importance: what it leaves out, when it leaves a class "
+            "out, is the share that they have in all classes' mean."
+        ),
         _each(content, wording.selection),
         files.vector(shares, "selected_features", "Share of features per class", wide=True),
         files.vector(sharing, "feature_sharing", "Classes per feature", wide=True),
@@ -267,7 +289,7 @@ def _without_diagonal(matrix: Any) -> np.ndarray:
     return matrix
 
 
-def _context(content: Content, files: Files) -> list[str]:
+def _context(content: Content, files: Files) -> list[Html]:
     runs, classes = content["runs"], content["classes"]
     here = [run for run in runs if run["context_gap"]]
     if not here:
@@ -284,27 +306,30 @@ def _context(content: Content, files: Files) -> list[str]:
         f"IoU on {outside} less IoU on {inside}, in points",
         percent=False,
     )
-    missing = [run["label"] for run in runs if not run["context_gap"]]
+    missing = ", ".join(run["label"] for run in runs if not run["context_gap"])
     return [
-        "<h2>In and out of context</h2>",
-        f"<p><code>{inside}</code> shows every class where it usually stands, "
-        f"<code>{outside}</code> elsewhere. A network that knows a class by its surroundings "
-        "loses there, to the left of the line; one that never finds a class has nothing to lose. "
-        "The scores are those of the runs' own <code>metrics.json</code>"
-        + (f" (not evaluated on both: {page.text(', '.join(missing))})" if missing else "")
-        + ".</p>",
+        h2("In and out of context"),
+        p(
+            code(inside),
+            " shows every class where it usually stands, ",
+            code(outside),
+            " elsewhere. A network that knows a class by its surroundings loses there, to the left "
+            "of the line; one that never finds a class has nothing to lose. The scores are those "
+            "of the runs' own ",
+            code("metrics.json"),
+            f" (not evaluated on both: {missing})." if missing else ".",
+        ),
         page.bullets([wording.gap(run, classes) for run in here]),
         files.vector(figure, "context_gap", "Loss of IoU out of context", wide=True),
     ]
 
 
-def _reproduce(content: Content) -> list[str]:
-    facts = {run["label"]: page.text(run["workdir"]) for run in content["runs"]}
+def _reproduce(content: Content) -> list[Html]:
+    facts = {run["label"]: run["workdir"] for run in content["runs"]}
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    facts["Versions"] = page.text(versions)
     return [
-        "<h2>How to reproduce it</h2>",
-        f"<pre>{page.text(content['command'])}</pre>",
-        page.definitions(facts, "facts"),
-        "<p>All numbers: <code>analysis.json</code>.</p>",
+        h2("How to reproduce it"),
+        pre(content["command"]),
+        page.definitions(facts | {"Versions": versions}, "facts"),
+        p("All numbers: ", code("analysis.json"), "."),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from dropclass_jax.analysis.dependence import FEW
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.analysis_figures import Runs, signed
+from dropclass_jax.reporting.markup import Html, b, code, join
 from dropclass_jax.reporting.wording import count, names, percent, points
 
 Run = Mapping[str, Any]
@@ -21,19 +21,21 @@ HARDLY = 0.01  # an IoU below which a class is as good as never found
 MARKED = 0.1  # of its IoU a class should lose without its own features, or leaving out is no test
 
 
-def subject(content: Mapping[str, Any]) -> str:
+def subject(content: Mapping[str, Any]) -> Html:
     """What was analysed."""
-    runs = content["runs"]
-    what = "; ".join(
-        f"<b>{escape(run['label'])}</b> is {escape(run['model'])} trained "
+    runs = (
+        b(run["label"])
+        + f" is {run['model']} trained "
         + ("with DropClass" if run["dropclass"] else "in the plain way")
         + f" for {count(run['step'], 'step')} (seed {run['seed']})"
-        for run in runs
+        for run in content["runs"]
     )
     return (
-        f"{what}. What the networks do with images is measured on "
-        f"{count(content['images'], 'image')} of <code>{escape(content['split'])}</code> of "
-        f"{escape(content['dataset'])}."
+        join(*runs, between="; ")
+        + ". What the networks do with images is measured on "
+        + f"{count(content['images'], 'image')} of "
+        + code(content["split"])
+        + f" of {content['dataset']}."
     )
 
 
@@ -50,16 +52,19 @@ def caution(runs: Runs) -> str:
     )
 
 
-def correlation(run: Run, classes: Classes) -> str:
+def correlation(run: Run, classes: Classes) -> Html:
     """Whether rare classes have weight vectors more like the others'."""
     means = _array(run["classifier"]["mean_similarity"])
     rank = run["classifier"]["rank_correlation_with_pixels"]
     known = np.flatnonzero(np.isfinite(means))
     order = known[np.argsort(means[known])]
     sentence = (
-        f"{_label(run)}: least like the others is {names([order[0]], classes)} "
-        f"({signed(means[order[0]])}), most {names([order[-1]], classes)} "
-        f"({signed(means[order[-1]])})."
+        b(run["label"])
+        + ": least like the others is "
+        + names([order[0]], classes)
+        + f" ({signed(means[order[0]])}), most "
+        + names([order[-1]], classes)
+        + f" ({signed(means[order[-1]])})."
     )
     if rank is None:
         return sentence
@@ -69,35 +74,38 @@ def correlation(run: Run, classes: Classes) -> str:
         seen = "the rarer a class, the more it is like the others"
     else:
         seen = "the commoner a class, the more it is like the others"
-    return (
-        f"{sentence} The rank correlation of similarity with pixels is {signed(rank['rho'])} "
+    return sentence + (
+        f" The rank correlation of similarity with pixels is {signed(rank['rho'])} "
         f"(n = {count(rank['n'], 'class', 'classes')}, p {_probability(rank['p'])}): {seen}."
     )
 
 
-def alike(run: Run, classes: Classes) -> str:
+def alike(run: Run, classes: Classes) -> Html:
     """Which classes have the most similar mean features."""
     sentences = []
     for features, matrix in run["feature_similarity"].items():
         matrix = _off_diagonal(matrix)
         if not np.isfinite(matrix).any():
             continue
-        a, b = np.unravel_index(np.nanargmax(matrix), matrix.shape)
+        first, second = np.unravel_index(np.nanargmax(matrix), matrix.shape)
         sentences.append(
-            f"in <code>{features}</code> most alike are {names([a], classes)} and "
-            f"{names([b], classes)} ({signed(matrix[a, b])}), and two classes on average "
-            f"{signed(np.nanmean(matrix))}"
+            "in "
+            + code(features)
+            + " most alike are "
+            + join(*(names([k], classes) for k in (first, second)), between=" and ")
+            + f" ({signed(matrix[first, second])}), and two classes on average "
+            + signed(np.nanmean(matrix))
         )
-    return f"{_label(run)}: {'; '.join(sentences)}."
+    return b(run["label"]) + ": " + join(*sentences, between="; ") + "."
 
 
-def selection(run: Run) -> str:
+def selection(run: Run) -> Html:
     """How many features a class selects, and how many classes a feature."""
     chosen = run["selection"]
     users = np.asarray(chosen["classes_per_feature"])
     overlap = np.nanmean(_off_diagonal(chosen["top_overlap"]))
-    return (
-        f"{_label(run)}: a class selects {np.mean(chosen['selected_share']):.0%} of the "
+    return b(run["label"]) + (
+        f": a class selects {np.mean(chosen['selected_share']):.0%} of the "
         f"{chosen['features']} features on average, and a feature is selected by "
         f"{users.mean():.1f} classes ({np.sum(users == 0)} features by none, "
         f"{np.sum(users == 1)} by one alone). Of their {chosen['top']} most important features "
@@ -122,15 +130,15 @@ def has_intervals(effect: Mapping[str, Any]) -> bool:
     return bool(np.isfinite(_array(effect["low"])).any())
 
 
-def dependence(run: Run, head: str, classes: Classes) -> str:
+def dependence(run: Run, head: str, classes: Classes) -> Html:
     """How leaving out a class changes its own IoU and those of others, and the strongest pairs."""
     effect = run["dependence"][head]
     change = _array(effect["change"])
     own, others = np.diagonal(change), _off_diagonal(change)
     if not np.isfinite(others).any():
-        return f"{_label(run)}: fewer than two classes are there to lean on each other."
-    sentence = (
-        f"{_label(run)} (mean IoU {iou(run, head)}): left out itself, a class "
+        return b(run["label"]) + ": fewer than two classes are there to lean on each other."
+    sentence = b(run["label"]) + (
+        f" (mean IoU {iou(run, head)}): left out itself, a class "
         f"{_changes(np.nanmean(own))} on average; "
         f"when another one is left out, it {_changes(np.nanmean(others), digits=2)}"
     )
@@ -146,7 +154,7 @@ def dependence(run: Run, head: str, classes: Classes) -> str:
             f"{1 + np.nanmean(own) / mean:.0%} of its IoU, and the map says little about leaning."
         )
     if not has_intervals(effect):
-        return f"{sentence} The images are too few to tell changes from noise: all are shown."
+        return sentence + " The images are too few to tell changes from noise: all are shown."
     clear = np.asarray(effect["clear"], bool) & np.isfinite(others)
     sentence += (
         f" Of the {np.isfinite(others).sum()} changes by another class's absence {clear.sum()} "
@@ -154,13 +162,16 @@ def dependence(run: Run, head: str, classes: Classes) -> str:
     )
     pairs = leanings(np.where(clear, others, np.nan), 3)
     if not pairs:
-        return f"{sentence} No class clearly loses half a point by another's absence."
-    strongest = "; ".join(
-        f"without {names([i], classes)}, {names([j], classes)} loses {points(value)} "
-        f"({_range(effect, i, j)})"
+        return sentence + " No class clearly loses half a point by another's absence."
+    strongest = (
+        "without "
+        + names([i], classes)
+        + ", "
+        + names([j], classes)
+        + f" loses {points(value)} ({_range(effect, i, j)})"
         for i, j, value in pairs
     )
-    return f"{sentence} The strongest: {strongest}."
+    return sentence + " The strongest: " + join(*strongest, between="; ") + "."
 
 
 def _range(effect: Mapping[str, Any], i: int, j: int) -> str:
@@ -182,22 +193,22 @@ def leanings(others: np.ndarray, most: int) -> list[tuple[int, int, float]]:
     return [(int(i), int(j), float(filled[i, j])) for i, j in cells if filled[i, j] <= -0.005]
 
 
-def gap(run: Run, classes: Classes) -> str:
+def gap(run: Run, classes: Classes) -> Html:
     """What is lost out of context, on average and by tail classes."""
     gaps = _array(run["context_gap"]["gap"])
     if not np.isfinite(gaps).any():
-        return f"{_label(run)}: no class is in both splits and found in one of them."
+        return b(run["label"]) + ": no class is in both splits and found in one of them."
     tail = [
         k
         for k, c in enumerate(classes)
         if summary.group_of(c["train_pixel_share"]) == "tail" and np.isfinite(gaps[k])
     ]
     worst = int(np.nanargmax(gaps))
-    sentence = f"{_label(run)}: a class {_changes(-np.nanmean(gaps))} on average"
+    sentence = b(run["label"]) + f": a class {_changes(-np.nanmean(gaps))} on average"
     if tail:
         sentence += f", a tail class {_changes(-gaps[tail].mean())}"
     if gaps[worst] > 0:
-        sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"
+        sentence += "; " + names([worst], classes) + f" loses most, {points(gaps[worst])}"
     inside = _array(run["context_gap"]["inside"])
     rare = [
         k
@@ -213,11 +224,11 @@ def gap(run: Run, classes: Classes) -> str:
     return sentence + "."
 
 
-def heat(run: Run) -> str:
+def heat(run: Run) -> Html:
     """How much of the heat lies on the class, in each layer, over all images."""
     images = [image for images in run["grad_cam"].values() for image in images]
     if not images:
-        return ""
+        return Html()
     layers = images[0]["heat_on_class"]
     shares = {
         layer: np.nanmean(values)
@@ -225,9 +236,9 @@ def heat(run: Run) -> str:
         if np.isfinite(values := _array([i["heat_on_class"][layer] for i in images])).any()
     }
     chance = np.mean([image["share_of_image"] for image in images])
-    listed = ", ".join(f"{escape(layer)} {share:.0%}" for layer, share in shares.items())
-    return (
-        f"{_label(run)} finds {np.mean(_array([i['found'] for i in images])):.0%} of their pixels, "
+    listed = ", ".join(f"{layer} {share:.0%}" for layer, share in shares.items())
+    return b(run["label"]) + (
+        f" finds {np.mean(_array([i['found'] for i in images])):.0%} of their pixels, "
         f"and of its heat lies on them: {listed} (they hold {chance:.1%} of these images)."
     )
 
@@ -244,11 +255,7 @@ def _changes(value: float, digits: int = 1) -> str:
 
 
 def _probability(p: float) -> str:
-    return "&lt; 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def _label(run: Run) -> str:
-    return f"<b>{escape(run['label'])}</b>"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _array(values: Sequence[Any]) -> np.ndarray:

@@ -14,6 +14,7 @@ from dropclass_jax.files import finite, write_csv, write_json, write_text
 from dropclass_jax.reporting import compare_summary, page
 from dropclass_jax.reporting.compare_summary import Row
 from dropclass_jax.reporting.formats import percent
+from dropclass_jax.reporting.markup import BREAK, Html, code, h1, h2, join, p
 from dropclass_jax.reporting.plot_style import (
     BLUE,
     GRID,
@@ -141,46 +142,45 @@ def _look(row: Row) -> tuple[str, str, bool]:
 
 
 def _page(outcome: Outcome, rows: Sequence[Row], chart: Figure) -> str:
-    a, b = outcome.names
+    first, second = outcome.names
     lines = [("" if row.kind == "class" else "mean", _cells(row)) for row in rows]
     runs = {
-        side: "<br>".join(
-            f"<code>{page.text(path)}</code>, by <code>{page.text(command)}</code>"
-            for path, command in zip(workdirs, commands, strict=True)
+        side: join(
+            *(
+                code(path) + ", by " + code(command)
+                for path, command in zip(workdirs, commands, strict=True)
+            ),
+            between=BREAK,
         )
         for side, workdirs, commands in zip("AB", outcome.workdirs, outcome.commands, strict=True)
     }
     findings = compare_summary.findings(outcome)
-    title = f"{b} against {a} on {outcome.split}"
+    title = f"{second} against {first} on {outcome.split}"
     body = [
-        f"<h1>{page.text(title)}</h1>",
-        f'<p class="under">{"<br>".join(map(page.text, compare_summary.sides(outcome)))}</p>',
-        f'<p class="lead">{page.text(findings[0])}</p>',
-        page.bullets([page.text(sentence) for sentence in findings[1:]]),
+        h1(title),
+        p(join(*compare_summary.sides(outcome), between=BREAK), kind="under"),
+        p(findings[0], kind="lead"),
+        page.bullets(findings[1:]),
         page.beside(page.vector(chart, "compare", "Difference of the IoU per class"), TERMS),
-        "<h2>In numbers</h2>",
+        h2("In numbers"),
         page.table(compare_summary.HEADER, lines),
-        "<h2>What differs between the sides</h2>",
+        h2("What differs between the sides"),
         _differences(outcome),
-        "<h2>The runs</h2>",
+        h2("The runs"),
         page.definitions(runs, "facts"),
     ]
     return page.page(title, body)
 
 
-def _cells(row: Row) -> list[str]:
-    cells = [page.text(cell) for cell in compare_summary.cells(row)]
+def _cells(row: Row) -> list[Html | str]:
+    cells: list[Html | str] = [*compare_summary.cells(row)]
     if row.kind == "class":
         cells[2:4] = page.score(row.a), page.score(row.b)
     return cells
 
 
-def _differences(outcome: Outcome) -> str:
+def _differences(outcome: Outcome) -> Html:
     if not outcome.differences:
-        return "<p>Nothing but the folders.</p>"
-    lines = [("", [page.text(cell) for cell in line]) for line in outcome.differences]
-    return page.table(
-        ["", *(f"{side}: {name}" for side, name in zip("AB", outcome.names, strict=True))],
-        lines,
-        "words",
-    )
+        return p("Nothing but the folders.")
+    header = ["", *(f"{side}: {name}" for side, name in zip("AB", outcome.names, strict=True))]
+    return page.table(header, [("", line) for line in outcome.differences], "words")

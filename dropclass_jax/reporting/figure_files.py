@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dropclass_jax.reporting import page
+from dropclass_jax.reporting.markup import Html
 
 
 class Files:
@@ -17,12 +18,12 @@ class Files:
         """Into ``folder``."""
         self._folder = folder
 
-    def vector(self, figure: Figure, name: str, label: str, wide: bool = False) -> str:
+    def vector(self, figure: Figure, name: str, label: str, wide: bool = False) -> Html:
         """A chart for the page; see ``page.vector``."""
         self._keep(figure, name)
         return page.vector(figure, name, label, wide)
 
-    def raster(self, figure: Figure, name: str, label: str) -> str:
+    def raster(self, figure: Figure, name: str, label: str) -> Html:
         """Pictures for the page; see ``page.raster``."""
         self._keep(figure, name)
         return page.raster(figure, label, "jpeg")

@@ -9,12 +9,13 @@ from dropclass_jax.evaluation import summary
 from dropclass_jax.reporting import analysis_wording as wording
 from dropclass_jax.reporting import cam_figures, page
 from dropclass_jax.reporting.figure_files import Files, file_name
+from dropclass_jax.reporting.markup import Html, b, h2, p
 
 
 def blocks(
     content: Mapping[str, Any], pictures: Mapping[str, Sequence[cam_figures.Row]], files: Files
-) -> list[str]:
-    """HTML blocks.
+) -> list[Html]:
+    """Blocks of the page.
 
     Args:
       content: `analysis.json`.
@@ -26,15 +27,20 @@ def blocks(
     colors = {entry["name"]: entry["color"] for entry in content["classes"]}
     whose = "labelled" if content["region"] == "label" else "predicted"
     listed = [
-        "<h2>Where the networks look</h2>",
-        "<p>Bright is where a layer speaks for the class (seg-Grad-CAM, Vinogradova et al. 2020: "
-        f"the class's score is summed over the pixels {whose} as it, and every channel of a layer "
-        "counts by the mean gradient of that sum). The outline is the class's label, the colour in "
-        "the first picture what the network calls it. Each map has its own scale; brightness tells "
-        "where, not how much. In the layer that the classifier reads, the map is the class's score "
-        "without its constant. These are the images in which the class is largest.</p>",
-        "<p>A network that knows the object is bright on it; one that knows its surroundings is "
-        "bright beside it. In numbers, over all images that were looked at:</p>",
+        h2("Where the networks look"),
+        p(
+            "Bright is where a layer speaks for the class (seg-Grad-CAM, Vinogradova et al. 2020: "
+            f"the class's score is summed over the pixels {whose} as it, and every channel of a "
+            "layer counts by the mean gradient of that sum). The outline is the class's label, the "
+            "colour in the first picture what the network calls it. Each map has its own scale; "
+            "brightness tells where, not how much. In the layer that the classifier reads, the map "
+            "is the class's score without its constant. These are the images in which the class is "
+            "largest."
+        ),
+        p(
+            "A network that knows the object is bright on it; one that knows its surroundings is "
+            "bright beside it. In numbers, over all images that were looked at:"
+        ),
         page.bullets([wording.heat(run) for run in content["runs"]]),
         _table(content),
     ]
@@ -51,7 +57,7 @@ def blocks(
     return listed
 
 
-def _table(content: Mapping[str, Any]) -> str:
+def _table(content: Mapping[str, Any]) -> Html:
     """Per class and run, how much of the heat of each layer lies on the class."""
     runs = content["runs"]
     layers = {run["label"]: _layers(run) for run in runs}
@@ -65,7 +71,7 @@ def _table(content: Mapping[str, Any]) -> str:
             continue
         images = [run["grad_cam"][name] for run in runs]
         cells = [
-            page.swatch(entry["color"]) + page.text(name),
+            page.swatch(entry["color"]) + name,
             str(len(images[0])),
             _mean(image["share_of_image"] for image in images[0]),
             *(_mean(image["found"] for image in many) for many in images),
@@ -76,11 +82,12 @@ def _table(content: Mapping[str, Any]) -> str:
             ),
         ]
         rows.append(("", cells))
-    return (
-        page.table(header, rows)
-        + "<p>All in %. <b>Found</b>: the share of the class's pixels that the network calls it. "
-        "The other columns: the share of the layer's heat that lies on the class; a map that is "
-        "the same everywhere has the class's share of the image.</p>"
+    return page.table(header, rows) + p(
+        "All in %. ",
+        b("Found"),
+        ": the share of the class's pixels that the network calls it. The other columns: the share "
+        "of the layer's heat that lies on the class; a map that is the same everywhere has the "
+        "class's share of the image.",
     )
 
 

@@ -9,16 +9,17 @@ from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes, Entry
 from dropclass_jax.reporting import page, table, wording
 from dropclass_jax.reporting.formats import percent
+from dropclass_jax.reporting.markup import Html, b, code, p
 
 
-def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
+def of_classes(entries: Sequence[Entry], classes: Classes) -> Html:
     """One split class by class, the groups' means between them.
 
     Args:
       entries: its evaluations, one a head, the predicting head's first.
       classes: `classes` of `metrics.json`.
     """
-    entry, split = entries[0], page.text(entries[0]["split"])
+    entry = entries[0]
     heads = [other["head"] for other in entries]
     header = ["class", "training share", f"{entry['split']} share"]
     header += [f"IoU, {head} head" for head in heads] if len(heads) > 1 else ["IoU"]
@@ -27,7 +28,7 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
     blank = [""] * len(others)
     shares = summary.split_shares(entry)
     groups = [summary.group_means(other, classes) for other in entries]
-    rows: list[tuple[str, Sequence[str]]] = []
+    rows: list[tuple[str, Sequence[Html | str]]] = []
     group = None
     for k in summary.by_share(classes):
         facts = classes[k]
@@ -37,7 +38,7 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
             title = f"{group} classes, mean of {groups[0][group][1]}"
             rows.append(("group", [title, "", "", *means, *blank]))
         cells = [
-            page.swatch(facts["color"]) + page.text(facts["name"]),
+            page.swatch(facts["color"]) + facts["name"],
             percent(facts["train_pixel_share"], 2),
             percent(shares[k], 2),
             *(page.score(other["iou"][k]) for other in entries),
@@ -48,58 +49,68 @@ def of_classes(entries: Sequence[Entry], classes: Classes) -> str:
     missing = summary.absent(entry)
     present = len(classes) - len(missing)
     rows.append(("mean", [f"mean over the {present} classes present", "", "", *means, *blank]))
-    note = (
-        f"All in %, on {entry['images']} images of <code>{split}</code>. <b>Accuracy</b>: the "
-        "share of a class's pixels that were called it, also known as recall. <b>Precision</b>: "
-        "the share of the pixels called it that are it. "
-    )
+    note: list[Html | str] = [
+        f"All in %, on {entry['images']} images of ",
+        code(entry["split"]),
+        ". ",
+        b("Accuracy"),
+        ": the share of a class's pixels that were called it, also known as recall. ",
+        b("Precision"),
+        ": the share of the pixels called it that are it. ",
+    ]
     if "f1" in entry:
-        note += "<b>F1</b>: the harmonic mean of the two. "
+        note += [b("F1"), ": the harmonic mean of the two. "]
     if "boundary_iou" in entry:
-        note += (
-            "<b>Boundary IoU</b>: the IoU of what lies near a class's outline, within 2% of the "
-            "image's diagonal. "
-        )
+        note += [
+            b("Boundary IoU"),
+            ": the IoU of what lies near a class's outline, within 2% of the image's diagonal. ",
+        ]
     if len(heads) > 1:
-        note += f"All but the IoU are of the {heads[0]} head. "
-    note += "A dash: there is nothing to divide by. "
+        note.append(f"All but the IoU are of the {heads[0]} head. ")
+    note.append("A dash: there is nothing to divide by. ")
     if missing:
-        names = wording.names(missing, classes)
-        note += (
-            f"<b>Absent from {split}</b> (neither labelled nor predicted) and left out of the "
-            f"mean: {names}. "
-        )
-    return f"{page.table(header, rows)}<p>{note}Full precision: <code>metrics.csv</code>.</p>"
+        note += [
+            b(f"Absent from {entry['split']}"),
+            " (neither labelled nor predicted) and left out of the mean: ",
+            wording.names(missing, classes),
+            ". ",
+        ]
+    return page.table(header, rows) + p(*note, "Full precision: ", code("metrics.csv"), ".")
 
 
-def of_views(metrics: Mapping[str, Any]) -> str:
+def of_views(metrics: Mapping[str, Any]) -> Html:
     """`view_results` of `metrics.json`, each beside the result of whole images."""
     whole = {(entry["split"], entry["head"]): entry for entry in metrics["results"]}
-    rows: list[tuple[str, Sequence[str]]] = []
+    rows: list[tuple[str, Sequence[Html | str]]] = []
     shown = None
     for entry in metrics["view_results"]:
         key = entry["split"], entry["head"]
         if key != shown:
             head = f", {entry['head']} head" if metrics["dropclass"] else ""
-            rows.append(("group", [page.text(entry["split"]) + head, *[""] * 6]))
+            rows.append(("group", [entry["split"] + head, *[""] * 6]))
             if key in whole:
                 rows.append(("", _view_cells(whole[key], metrics["classes"], None)))
             shown = key
         rows.append(("", _view_cells(entry, metrics["classes"], whole.get(key))))
     header = ["images seen", "mean IoU", "against whole", *summary.GROUPS, "boundary IoU"]
-    note = (
-        "Means over classes, in %. <b>slide</b>: a window of so many pixels, moved by so many, "
-        "with the logits averaged where windows overlap. <b>scales</b> and <b>flip</b>: the image "
-        "resized and mirrored, with the probabilities averaged. Everything else on this page is of "
-        "images seen whole."
+    note = p(
+        "Means over classes, in %. ",
+        b("slide"),
+        ": a window of so many pixels, moved by so many, with the logits averaged where windows "
+        "overlap. ",
+        b("scales"),
+        " and ",
+        b("flip"),
+        ": the image resized and mirrored, with the probabilities averaged. Everything else on "
+        "this page is of images seen whole.",
     )
-    return f"{page.table(header, rows)}<p>{note}</p>"
+    return page.table(header, rows) + note
 
 
 def _view_cells(entry: Entry, classes: Classes, whole: Entry | None) -> list[str]:
     difference = None if whole is None else table.difference(entry["mean_iou"], whole["mean_iou"])
     return [
-        page.text(entry.get("inference", summary.WHOLE)),
+        entry.get("inference", summary.WHOLE),
         wording.number(entry["mean_iou"]),
         difference or "",
         *(wording.number(mean) for mean, _ in summary.group_means(entry, classes).values()),

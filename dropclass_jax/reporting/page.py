@@ -1,7 +1,7 @@
 """HTML of self-contained report pages, for light and dark themes, wide and narrow screens.
 
-Functions take plain values and return HTML; whatever comes from a data set or a config is escaped
-here, by `text`. The pages forbid scripts and anything from elsewhere, whatever else is in them.
+Functions take HTML (`markup.Html`) or plain text, which they escape, and return HTML. The pages
+forbid scripts and anything from elsewhere, whatever else is in them.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
-from html import escape as text
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from dropclass_jax.reporting.formats import percent
+from dropclass_jax.reporting.markup import Html, b, element, html, join, opening
 from dropclass_jax.reporting.plot_style import BLUE, INK
 
 _STYLE = """
@@ -104,12 +104,13 @@ $body
 )
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """A whole document from a plain title and HTML blocks."""
-    return _PAGE.substitute(title=text(title), style=_STYLE, body="\n".join(body))
+def page(title: str, body: Iterable[Html | str]) -> str:
+    """A whole document from a title and its blocks."""
+    content = join(*body, between=Html("\n"))
+    return _PAGE.substitute(title=html(title), style=_STYLE, body=content)
 
 
-def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
+def vector(figure: Figure, name: str, label: str, wide: bool = False) -> Html:
     """A chart as inline SVG: real text, and ink and blue in the page's own shades.
 
     Args:
@@ -128,86 +129,86 @@ def vector(figure: Figure, name: str, label: str, wide: bool = False) -> str:
     # Ids such as `axes_1` recur in every chart and nothing refers to them.
     svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg).replace(INK, "currentColor")
     svg = svg.replace(BLUE, "var(--accent)")  # lighter on a dark page
-    opening = f'<svg role="img" aria-label="{text(label)}" {_natural(figure)}'
-    kind = ' class="wide"' if wide else ""
-    return f"<figure{kind}>{svg.strip().replace('<svg', opening, 1)}</figure>"
+    start = opening("svg", role="img", style=_natural(figure), **{"aria-label": label})
+    # Text in it was escaped by matplotlib.
+    drawing = Html(svg.strip().replace("<svg", start.removesuffix(">"), 1))
+    return element("figure", drawing, kind="wide" if wide else "")
 
 
-def raster(figure: Figure, label: str, kind: str = "png") -> str:
+def raster(figure: Figure, label: str, kind: str = "png") -> Html:
     """Pictures, embedded as `png` or, many photographs, `jpeg`; on white in either theme."""
     buffer = io.BytesIO()
     figure.savefig(
         buffer, format=kind, dpi=110, pil_kwargs={"quality": 88} if kind == "jpeg" else None
     )
     data = base64.b64encode(buffer.getvalue()).decode()
-    alt = text(label)
     source = f"data:image/{kind};base64,{data}"
-    return f'<figure><img alt="{alt}" {_natural(figure)} src="{source}"></figure>'
+    return element("figure", opening("img", alt=label, style=_natural(figure), src=source))
 
 
 def _natural(figure: Figure) -> str:
     """Tells the style sheet the width of a figure on paper."""
-    return f'style="--natural: {96 * figure.get_figwidth():.0f}px"'
+    return f"--natural: {96 * figure.get_figwidth():.0f}px"
 
 
-def beside(figure: str, terms: dict[str, str]) -> str:
-    """A figure with explanations next to it; `terms` maps a term to HTML."""
-    return f'<div class="beside">{figure}{definitions(terms, "terms")}</div>'
+def beside(figure: Html, terms: Mapping[str, Html | str]) -> Html:
+    """A figure with explanations of terms next to it."""
+    return element("div", figure, definitions(terms, "terms"), kind="beside")
 
 
-def definitions(entries: dict[str, str], kind: str) -> str:
-    """A definition list; keys are plain text, values HTML."""
-    rows = "\n".join(f"<dt>{text(key)}</dt><dd>{value}</dd>" for key, value in entries.items())
-    return f'<dl class="{kind}">{rows}</dl>'
+def definitions(entries: Mapping[str, Html | str], kind: str) -> Html:
+    """A definition list."""
+    rows = (element("dt", key) + element("dd", value) for key, value in entries.items())
+    return element("dl", join(*rows, between=Html("\n")), kind=kind)
 
 
-def tiles(entries: Sequence[tuple[str, str]]) -> str:
-    """Big numbers, each with what it is; plain text."""
-    cells = [
-        f'<div class="tile"><b>{text(number)}</b><span>{text(what)}</span></div>'
-        for number, what in entries
-    ]
-    return f'<div class="tiles">{"".join(cells)}</div>'
+def tiles(entries: Sequence[tuple[str, str]]) -> Html:
+    """Big numbers, each with what it is."""
+    cells = (
+        element("div", b(number), element("span", what), kind="tile") for number, what in entries
+    )
+    return element("div", *cells, kind="tiles")
 
 
-def bullets(items: Sequence[str]) -> str:
-    """A list of HTML items; nothing for none."""
-    return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else ""
+def bullets(items: Sequence[Html | str]) -> Html:
+    """A list; nothing for none."""
+    return element("ul", *(element("li", item) for item in items)) if items else Html()
 
 
-def score(value: float | None) -> str:
+def score(value: float | None) -> Html:
     """A score in %, in the colour of alarm where it is 0."""
     shown = percent(value, unknown="–")
-    return f'<span class="zero">{shown}</span>' if shown == "0.0" else shown
+    return element("span", shown, kind="zero") if shown == "0.0" else html(shown)
 
 
 def table(
-    header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], kind: str = "numbers"
-) -> str:
+    header: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[Html | str]]],
+    kind: str = "numbers",
+) -> Html:
     """A table that scrolls sideways where it must, with a shadow on the side that is cut.
 
     Args:
-      header: plain text.
-      rows: `(CSS class, cells)`; cells are HTML.
+      header: of the columns.
+      rows: `(CSS class, cells)`.
       kind: `numbers`, or `words`, which are broken into lines.
     """
-    heads = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
-    lines = []
-    for name, cells in rows:
-        mark = f' class="{name}"' if name else ""
-        lines.append(f"<tr{mark}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0"><table class="{kind}"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    heads = (element("th", name, scope="col") for name in header)
+    lines = (
+        element("tr", *(element("td", cell) for cell in cells), kind=name) for name, cells in rows
     )
+    content = element(
+        "table", element("thead", element("tr", *heads)), element("tbody", *lines), kind=kind
+    )
+    return element("div", content, kind="scroll", tabindex=0)
 
 
-def swatch(color: Sequence[int]) -> str:
+def swatch(color: Sequence[int]) -> Html:
     """A small square in an RGB colour."""
     red, green, blue = (int(channel) for channel in color)
-    return f'<span class="swatch" style="background: rgb({red} {green} {blue})"></span>'
+    return element("span", kind="swatch", style=f"background: rgb({red} {green} {blue})")
 
 
-def folded(heading: str, content: str) -> str:
-    """HTML that opens on a click."""
-    return f"<details><summary>{text(heading)}</summary>{content}</details>"
+def folded(heading: str, content: Html) -> Html:
+    """Content that opens on a click."""
+    return element("details", element("summary", heading), content)

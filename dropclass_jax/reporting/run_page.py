@@ -13,6 +13,7 @@ import matplotlib
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import _by_split, _context_pair, headline
 from dropclass_jax.reporting import figures, html_table, page, pictures, wording
+from dropclass_jax.reporting.markup import Html, b, code, h1, h2, join, p, pre, warn
 
 TERMS = {
     "IoU": "Intersection over union: of all pixels that are this class, or were called it, the "
@@ -30,7 +31,7 @@ TERMS = {
 HEAD_TERMS = {
     "Drop head and plain head": "A DropClass network answers in two ways. The plain head "
     "classifies the features as they are. The drop head first splits them into one part per class, "
-    "averages the parts and classifies the result; in training a random class is left out of that "
+    "averages the parts and classifies the result; in training random classes are left out of that "
     "average. Both share the backbone and the classifier, so the two compare two readings of one "
     "network, not DropClass with ordinary training."
 }
@@ -67,7 +68,7 @@ def run_page(
     return page.page(f"{metrics['dataset']}: {metrics['model']}", body)
 
 
-def _opening(metrics: Mapping[str, Any], lines: Sequence[Mapping]) -> list[str]:
+def _opening(metrics: Mapping[str, Any], lines: Sequence[Mapping]) -> list[Html]:
     entries = headline(metrics)
     classes, entry = metrics["classes"], entries[0]
     method = "DropClass" if metrics["dropclass"] else "plain training"
@@ -87,23 +88,25 @@ def _opening(metrics: Mapping[str, Any], lines: Sequence[Mapping]) -> list[str]:
         (entry["pixel_accuracy"], "of the pixels are right"),
     ]
     return [
-        f"<h1>{page.text(metrics['dataset'])}: {page.text(metrics['model'])} with {method}</h1>",
-        f'<p class="under">Semantic segmentation: one of {len(classes)} classes for every pixel of '
-        "an image.</p>",
-        f'<p class="lead">{wording.opening(metrics, entries)}</p>',
+        h1(f"{metrics['dataset']}: {metrics['model']} with {method}"),
+        p(
+            f"Semantic segmentation: one of {len(classes)} classes for every pixel of an image.",
+            kind="under",
+        ),
+        p(wording.opening(metrics, entries), kind="lead"),
         page.tiles([(wording.percent(value), what) for value, what in numbers]),
-        "<h2>What stands out</h2>",
+        h2("What stands out"),
         page.bullets(wording.findings(entries, classes, _context_pair(metrics), lines)),
     ]
 
 
-def _by_class(metrics: Mapping[str, Any]) -> list[str]:
+def _by_class(metrics: Mapping[str, Any]) -> list[Html]:
     entries, classes = headline(metrics), metrics["classes"]
     split = entries[0]["split"]
     scatter = figures.iou_against_share(entries[0], classes)
     bars = figures.iou_bars(entries, classes)
     blocks = [
-        "<h2>Common and rare classes</h2>",
+        h2("Common and rare classes"),
         page.beside(
             page.vector(scatter, "share", f"IoU against pixel share per class of {split}"),
             TERMS,
@@ -113,11 +116,11 @@ def _by_class(metrics: Mapping[str, Any]) -> list[str]:
             {
                 "How to read it": "The share beside a name is the class's share of the training "
                 "pixels, the number at the end of a bar its IoU in %. A class marked absent is "
-                f"neither labelled nor predicted in {page.text(split)}."
+                f"neither labelled nor predicted in {split}."
             }
             | (HEAD_TERMS if metrics["dropclass"] else {}),
         ),
-        "<h2>Every class in numbers</h2>",
+        h2("Every class in numbers"),
         html_table.of_classes(entries, classes),
     ]
     blocks += [
@@ -128,49 +131,55 @@ def _by_class(metrics: Mapping[str, Any]) -> list[str]:
     return blocks
 
 
-def _views(metrics: Mapping[str, Any]) -> list[str]:
+def _views(metrics: Mapping[str, Any]) -> list[Html]:
     if not metrics.get("view_results"):
         return []
-    return ["<h2>Seen in other ways</h2>", html_table.of_views(metrics)]
+    return [h2("Seen in other ways"), html_table.of_views(metrics)]
 
 
-def _context(metrics: Mapping[str, Any]) -> list[str]:
+def _context(metrics: Mapping[str, Any]) -> list[Html]:
     pair = _context_pair(metrics)
     if pair is None:
         return []
     inside, outside = pair
     figure = figures.context_gap(inside, outside, metrics["classes"])
     terms = {
-        "Context gap": f"<code>{page.text(inside['split'])}</code> shows each class where it "
-        f"usually stands, <code>{page.text(outside['split'])}</code> shows it elsewhere. A network "
-        "that knows a class by its surroundings instead of its looks loses IoU there: the gap is "
-        "what it loses.",
+        "Context gap": code(inside["split"])
+        + " shows each class where it usually stands, "
+        + code(outside["split"])
+        + " shows it elsewhere. A network that knows a class by its surroundings instead of its "
+        "looks loses IoU there: the gap is what it loses.",
         "How to read it": "Filled dot: in context. Hollow diamond: out of context. The further "
         "left the diamond is of the dot, the more the network leaned on the surroundings.",
         "Here": wording.gap(inside, outside, metrics["classes"]),
     }
     label = "IoU per class in and out of context"
-    return ["<h2>In and out of context</h2>", page.beside(page.vector(figure, "gap", label), terms)]
+    return [h2("In and out of context"), page.beside(page.vector(figure, "gap", label), terms)]
 
 
-def _confusion(metrics: Mapping[str, Any]) -> list[str]:
+def _confusion(metrics: Mapping[str, Any]) -> list[Html]:
     entry = headline(metrics)[0]
     classes = metrics["classes"]
     pairs = [
-        f"{rate:.0%} of the pixels of <b>{page.text(classes[label]['name'])}</b> are called "
-        f"<b>{page.text(classes[answer]['name'])}</b>"
+        f"{rate:.0%} of the pixels of "
+        + b(classes[label]["name"])
+        + " are called "
+        + b(classes[answer]["name"])
         for label, answer, rate in summary.top_confusions(entry, 5)
         if rate >= 0.005
     ]
     reader = f" ({entry['head']} head)" if metrics["dropclass"] else ""
     figure = figures.confusion(entry, classes)
     return [
-        "<h2>What is taken for what</h2>",
-        f"<p>Each row is a true class of <code>{page.text(entry['split'])}</code> and says where "
-        f"its pixels go{reader}; the diagonal is what is right. Classes are ordered "
-        "by their share of training, so blue cells to the left of the "
-        "diagonal are rare classes taken for common ones. "
-        + ("The largest mistakes:</p>" if pairs else "</p>"),
+        h2("What is taken for what"),
+        p(
+            "Each row is a true class of ",
+            code(entry["split"]),
+            f" and says where its pixels go{reader}; the diagonal is what is right. Classes are "
+            "ordered by their share of training, so blue cells to the left of the diagonal are "
+            "rare classes taken for common ones.",
+            " The largest mistakes:" if pairs else "",
+        ),
         page.bullets(pairs),
         page.vector(figure, "confusion", "Confusion matrix", wide=True),
     ]
@@ -178,7 +187,7 @@ def _confusion(metrics: Mapping[str, Any]) -> list[str]:
 
 def _pictures(
     metrics: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> list[str]:
+) -> list[Html]:
     blocks = []
     for split, of_split in samples.items():
         some = "one image" if len(of_split) == 1 else f"{len(of_split)} images"
@@ -188,36 +197,36 @@ def _pictures(
     if not blocks:
         return []
     reader = f"{headline(metrics)[0]['head']} head" if metrics["dropclass"] else "network"
-    lead = (
-        f"<p>Left the image, in the middle its label, right the answer of the {reader}. Striped "
-        "pixels have no label and count neither as right nor as wrong.</p>"
+    lead = p(
+        f"Left the image, in the middle its label, right the answer of the {reader}. Striped "
+        "pixels have no label and count neither as right nor as wrong."
     )
-    return ["<h2>Pictures</h2>", lead, *blocks]
+    return [h2("Pictures"), lead, *blocks]
 
 
 def _course(
     metrics: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], unreadable: int
-) -> list[str]:
+) -> list[Html]:
     if not lines:
         return []
     words = []
     if metrics["dropclass"]:
         words.append(
             "The total is lambda times the plain head's loss, plus (1 - lambda) times the drop "
-            "head's, plus a penalty on whatever probability is left on the class just dropped."
+            "head's, plus a penalty on whatever probability is left on what was just dropped."
         )
     losses = [line["loss"] for line in lines if "loss" in line]
     if broken := sum(loss is None or not math.isfinite(loss) for loss in losses):
-        words.append(f'<span class="warn">The loss was not finite at {broken} logged steps.</span>')
+        words.append(warn(f"The loss was not finite at {broken} logged steps."))
     if unreadable:
         many = wording.count(unreadable, "unreadable line was", "unreadable lines were")
-        words.append(f"{many} left out of <code>metrics.jsonl</code>.")
+        words.append(f"{many} left out of " + code("metrics.jsonl") + ".")
     figure = page.vector(figures.curves(lines), "curves", "Training curves", wide=True)
-    text = f"<p>{' '.join(words)}</p>" if words else ""
-    return ["<h2>The course of training</h2>", text, figure]
+    text = [p(join(*words, between=" "))] if words else []
+    return [h2("The course of training"), *text, figure]
 
 
-def _reproduce(metrics: Mapping[str, Any], config: str | None) -> list[str]:
+def _reproduce(metrics: Mapping[str, Any], config: str | None) -> list[Html]:
     unknown = "not recorded"
     facts = {
         "Seed": metrics.get("seed", unknown),
@@ -228,14 +237,14 @@ def _reproduce(metrics: Mapping[str, Any], config: str | None) -> list[str]:
         or unknown,
     }
     blocks = [
-        "<h2>How to reproduce it</h2>",
-        f"<pre>{page.text(str(metrics.get('command', unknown)))}</pre>",
-        page.definitions({key: page.text(str(value)) for key, value in facts.items()}, "facts"),
+        h2("How to reproduce it"),
+        pre(metrics.get("command", unknown)),
+        page.definitions(facts, "facts"),
     ]
     if config is not None:
         with contextlib.suppress(ValueError):  # not JSON: shown as it is
             config = json.dumps(json.loads(config), indent=2, ensure_ascii=False)
-        blocks.append(page.folded("The whole configuration", f"<pre>{page.text(config)}</pre>"))
+        blocks.append(page.folded("The whole configuration", pre(config)))
     return blocks
 
 

@@ -15,6 +15,7 @@ from dropclass_jax.evaluation import summary
 from dropclass_jax.files import finite, write_csv, write_json, write_text
 from dropclass_jax.reporting import page, sweep_figures, sweep_summary, wording
 from dropclass_jax.reporting.formats import percent, points
+from dropclass_jax.reporting.markup import Html, code, h1, h2, h3, join, p
 from dropclass_jax.reporting.sweep_summary import SCORES, Result, Row, Score
 from dropclass_jax.reporting.text_table import aligned
 
@@ -235,38 +236,38 @@ def _write_csv(path: Path, rows: Sequence[Row], split: str) -> None:
 
 def _page(setting: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, Figure]) -> str:
     arms = {
-        arm: ", ".join(f"<code>{page.text(f'{k}={v}')}</code>" for k, v in settings.items())
+        arm: join(*(code(f"{k}={v}") for k, v in settings.items()), between=", ")
         or "the config as it is"
         for arm, settings in setting["arms"].items()
     }
+    versions = ", ".join(f"{module} {found}" for module, found in setting["versions"].items())
     body = [
-        f"<h1>{page.text(setting['question'])}</h1>",
-        f'<p class="under">{page.text(setting["model"])} on {page.text(setting["dataset"])}, '
-        f"scored on <code>{page.text(setting['split'])}</code>; the arms differ from "
-        f"<code>{page.text(setting['config'])}</code></p>",
-        page.bullets([page.text(sentence) for sentence in findings(rows)]),
+        h1(setting["question"]),
+        p(
+            f"{setting['model']} on {setting['dataset']}, scored on ",
+            code(setting["split"]),
+            "; the arms differ from ",
+            code(setting["config"]),
+            kind="under",
+        ),
+        page.bullets(findings(rows)),
         *(
             page.vector(chart, name, setting["question"], wide=True)
             for name, chart in charts.items()
         ),
-        "<p>An interval that leaves the picture is cut there.</p>",
-        "<h2>In numbers</h2>",
+        p("An interval that leaves the picture is cut there."),
+        h2("In numbers"),
         _table(*_cells(rows)),
-        *(
-            f"<h3>{page.text(title)}</h3>{_table(*content)}"
-            for title, content in _other_scores(rows).items()
-        ),
-        page.bullets([page.text(line) for line in notes(setting, rows)]),
-        "<h2>The arms</h2>",
+        *(h3(title) + _table(*content) for title, content in _other_scores(rows).items()),
+        page.bullets(notes(setting, rows)),
+        h2("The arms"),
         page.definitions(arms, "facts"),
-        "<h2>How it was made</h2>",
+        h2("How it was made"),
         page.definitions(
             {
-                "command": f"<code>{page.text(setting['command'])}</code>",
-                "hardware": page.text("; ".join(setting["devices"])),
-                "versions": page.text(
-                    ", ".join(f"{module} {found}" for module, found in setting["versions"].items())
-                ),
+                "command": code(setting["command"]),
+                "hardware": "; ".join(setting["devices"]),
+                "versions": versions,
             },
             "facts",
         ),
@@ -274,8 +275,8 @@ def _page(setting: Mapping[str, Any], rows: Sequence[Row], charts: Mapping[str, 
     return page.page(setting["question"], body)
 
 
-def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    return page.table(header, [("", [page.text(cell) for cell in line]) for line in cells])
+def _table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> Html:
+    return page.table(header, [("", line) for line in cells])
 
 
 def findings(rows: Sequence[Row]) -> list[str]:

@@ -1,17 +1,17 @@
 """The sentences of a report. Every number and every claim in them is computed from the results.
 
-Functions return HTML with names escaped.
+Functions return HTML where there are names in what they say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes, Entry
 from dropclass_jax.reporting import formats
+from dropclass_jax.reporting.markup import Html, b, code, join, warn
 
 SAME = 5e-4  # differences that vanish when a percentage is shown with one decimal
 
@@ -38,9 +38,9 @@ def against(difference: float, other: str) -> str:
     return f"{points(difference)} {'above' if difference > 0 else 'below'} {other}"
 
 
-def names(indices: Sequence[int], classes: Classes) -> str:
+def names(indices: Sequence[int], classes: Classes) -> Html:
     """Class names with commas."""
-    return ", ".join(f"<b>{escape(classes[k]['name'])}</b>" for k in indices)
+    return join(*(b(classes[k]["name"]) for k in indices), between=", ")
 
 
 def count(many: int, noun: str, plural: str | None = None) -> str:
@@ -57,36 +57,40 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def opening(metrics: Mapping[str, Any], entries: Sequence[Entry]) -> str:
+def opening(metrics: Mapping[str, Any], entries: Sequence[Entry]) -> Html:
     """What was trained on what, and the headline: mean IoU, tail, and the trivial answer."""
     classes, entry = metrics["classes"], entries[0]
     how = (
-        "with DropClass, which in training leaves random classes out of the features, one at a "
-        "time, so that rare classes are not learnt by their surroundings,"
+        "with DropClass, which in training leaves random classes out of the features, "
+        "so that rare classes are not learnt by their surroundings,"
         if metrics["dropclass"]
         else "in the plain way, with one cross-entropy loss,"
     )
     present = len(classes) - len(summary.absent(entry))
     subject = f"its {entry['head']} head" if metrics["dropclass"] else "it"
     sentences = [
-        f"<b>{escape(metrics['model'])}</b> was trained {how} on "
-        f"<b>{escape(metrics['dataset'])}</b> for {count(metrics['step'], 'step')}.",
-        f"On {count(entry['images'], 'image')} of <code>{escape(entry['split'])}</code> {subject} "
-        f"reaches a <b>mean IoU of {percent(entry['mean_iou'])}</b> over the "
-        f"{count(present, 'class', 'classes')} present.",
+        b(metrics["model"])
+        + f" was trained {how} on "
+        + b(metrics["dataset"])
+        + f" for {count(metrics['step'], 'step')}.",
+        f"On {count(entry['images'], 'image')} of "
+        + code(entry["split"])
+        + f" {subject} reaches a "
+        + b(f"mean IoU of {percent(entry['mean_iou'])}")
+        + f" over the {count(present, 'class', 'classes')} present.",
     ]
     tail, many = summary.group_means(entry, classes)["tail"]
     if many:
         sentences.append(
             f"Over the {count(many, 'tail class', 'tail classes')}, each "
-            f"{summary.GROUPS['tail']} of the training pixels, it is <b>{percent(tail)}</b>."
+            f"{summary.GROUPS['tail']} of the training pixels, it is " + b(percent(tail)) + "."
         )
     commonest, constant = summary.constant_answer(entry)
-    name = escape(classes[commonest]["name"])
     sentences.append(
-        f"Always answering “{name}”, the commonest class there, would score {percent(constant)}."
+        f"Always answering “{classes[commonest]['name']}”, the commonest class there, would score "
+        f"{percent(constant)}."
     )
-    return " ".join(sentences)
+    return join(*sentences, between=" ")
 
 
 def findings(
@@ -94,7 +98,7 @@ def findings(
     classes: Classes,
     context: tuple[Entry, Entry] | None,
     lines: Sequence[Mapping[str, Any]],
-) -> list[str]:
+) -> list[Html | str]:
     """What a careful reader would point out, worst first."""
     entry = entries[0]
     sentences = [
@@ -113,7 +117,7 @@ def findings(
     return sentences
 
 
-def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
+def gap(inside: Entry, outside: Entry, classes: Classes) -> Html | str:
     """How much is lost out of context, on average and for which class most."""
     gaps = {
         k: value
@@ -132,31 +136,28 @@ def gap(inside: Entry, outside: Entry, classes: Classes) -> str:
         f"({count(len(gaps), 'class', 'classes')} of both splits, without those never found)"
     )
     if gaps[worst] >= SAME:
-        sentence += f"; {names([worst], classes)} loses most, {points(gaps[worst])}"
+        sentence += "; " + names([worst], classes) + f" loses most, {points(gaps[worst])}"
     return sentence + "."
 
 
-def _failures(entry: Entry, classes: Classes) -> list[str]:
+def _failures(entry: Entry, classes: Classes) -> list[Html]:
     sentences = []
     _, constant = summary.constant_answer(entry)
     if entry["mean_iou"] is not None and entry["mean_iou"] - constant < SAME:
         sentences.append(
-            '<span class="warn">The network is no better than always answering the commonest class '
-            f"({percent(entry['mean_iou'])} against {percent(constant)}): it has not learnt the "
-            "task.</span>"
+            warn(
+                "The network is no better than always answering the commonest class "
+                f"({percent(entry['mean_iou'])} against {percent(constant)}): it has not learnt "
+                "the task."
+            )
         )
-    never = summary.never_predicted(entry)
-    if never:
-        sentences.append(
-            f'<span class="warn">{count(len(never), "class is", "classes are")} never predicted '
-            f"(IoU 0)</span>: {names(never, classes)}."
-        )
-    wrong = summary.never_right(entry)
-    if wrong:
-        sentences.append(
-            f'<span class="warn">{count(len(wrong), "class is", "classes are")} predicted but '
-            f"never rightly (IoU 0)</span>: {names(wrong, classes)}."
-        )
+    for found, what in (
+        (summary.never_predicted(entry), "never predicted"),
+        (summary.never_right(entry), "predicted but never rightly"),
+    ):
+        if found:
+            many = count(len(found), "class is", "classes are")
+            sentences.append(warn(f"{many} {what} (IoU 0)") + ": " + names(found, classes) + ".")
     return sentences
 
 
@@ -188,14 +189,16 @@ def _heads(entries: Sequence[Entry], classes: Classes) -> list[str]:
     return [sentence + "."]
 
 
-def _absent(entry: Entry, classes: Classes) -> list[str]:
+def _absent(entry: Entry, classes: Classes) -> list[Html]:
     missing = summary.absent(entry)
     if not missing:
         return []
     return [
-        f"Absent from <code>{escape(entry['split'])}</code>, neither labelled nor predicted there, "
-        f"and so left out of every mean: {names(missing, classes)} ({len(missing)} of "
-        f"{count(len(classes), 'class', 'classes')})."
+        "Absent from "
+        + code(entry["split"])
+        + ", neither labelled nor predicted there, and so left out of every mean: "
+        + names(missing, classes)
+        + f" ({len(missing)} of {count(len(classes), 'class', 'classes')})."
     ]
 
 
