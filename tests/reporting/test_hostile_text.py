@@ -47,7 +47,6 @@ def test_html_is_made_of_text_alone():
     assert join(f"{b('x')}") == "&lt;b&gt;x&lt;/b&gt;"  # a string again, and so text
     assert join("a", b("c"), between=" & ") == "a &amp; <b>c</b>"
     assert element("i", "x", kind='"', title="'>") == ('<i class="&quot;" title="&#x27;&gt;">x</i>')
-    assert markup.html(b("x")) is not b("x")
     assert markup.html(None) == "None"
 
 
@@ -81,18 +80,13 @@ def test_the_page_of_a_run_of_a_stranger(tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics["view_results"] = [{**metrics["results"][0], "inference": "flip"}]
-    splits = {"val", "val_out"}  # by these names two splits are compared
-    evil = hostile(metrics)
+    evil = hostile(metrics) | {"step": EVIL, "seed": EVIL}
     for entry, own in zip(evil["results"], metrics["results"], strict=True):
-        entry["split"], entry["head"] = own["split"], own["head"]
-        entry["images"] = EVIL
-    assert {entry["split"] for entry in evil["results"]} == splits
-    evil["step"] = EVIL
-    evil["seed"] = EVIL
+        # By these names heads are told apart, and two splits are compared.
+        entry |= {"split": own["split"], "head": own["head"], "images": EVIL}
     text = runs_nothing(run_page.run_page(evil, lines, 1, {}, json.dumps({"a": EVIL})))
-    for words in ("camvid", "streets", "Pedestrian", "flip", "cpu x 1", "jax 0.10.2"):
-        assert (words + EVIL in text) == (words != "camvid")
-    assert f"trained with DropClass{EVIL}" not in text
+    for words in ("streets", "Pedestrian", "flip", "cpu x 1", "jax 0.10.2", "for ", "On "):
+        assert words + EVIL in text
     evil["results"] = [{**entry, "split": EVIL} for entry in evil["results"]]
     assert EVIL in runs_nothing(run_page.run_page(evil, [], 0, {}, None))
 
