@@ -109,7 +109,7 @@ def heat_maps(
     across = min(len(panels), 2)
     down = -(-len(panels) // 2)
     width = across * (cell * len(columns) + 0.15) + 2.3
-    height = down * (cell * len(rows) + 1.3) + 0.45 + (0.2 if labels[1] else 0)
+    height = down * (cell * len(rows) + 1.3) + 0.45 + (0.3 if labels[1] else 0)
     figure = new_figure(width, height, layout="compressed")
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     norm = norm or Normalize(-limit, limit)

@@ -128,8 +128,8 @@ def grid(
                 axes.set_title(layer, loc="left", fontsize=8.5, color=INK, pad=3)
         for axes in line:
             axes.set_axis_off()
-        for axes in line[: 1 + len(row.heat)]:
-            if row.region.any():
+        for axes, layer in zip(line, [None, *names], strict=True):
+            if row.region.any() and (layer is None or layer in row.heat):
                 axes.contour(row.region, [0.5], colors="black", linewidths=1.4)
                 axes.contour(row.region, [0.5], colors="white", linewidths=0.6)
     sentence_title(figure, f"Where the networks look for “{name}”{what}")

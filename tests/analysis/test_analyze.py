@@ -255,5 +255,9 @@ def test_grid_stands_networks_under_each_other_and_leaves_out_layers_that_are_no
         *("a: finds 100%", "features, stride 4", "features_drop, stride 4"),
         *("b: finds 100%", "a: finds 100%", "b: finds 100%"),
     ]
+    outlined = [bool(axes.collections) for axes in figure.axes]
+    assert outlined == [True, True, False, True, True, True] * 2
+    only = cam_figures.grid(rows, ["features_drop, stride 4"], "pole", (10, 20, 30))
+    assert [bool(axes.collections) for axes in only.axes] == [True, False, True, True] * 2
     said = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert said == ["it has no such layer"] * 2
