@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def run_of(change, iou, clear=None, head="drop", label="it") -> dict:
 
 
 def plain_text(html: str) -> str:
-    return re.sub("<.*?>", "", html)
+    return unescape(re.sub("<.*?>", "", html))
 
 
 def test_dependence_in_words():
