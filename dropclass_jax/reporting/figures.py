@@ -89,7 +89,7 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> Figure:
     def draw_schedules(axes: Axes) -> None:
         for key, name, color, style in [
             ("lambda", "lambda: weight of the plain loss", ORANGE, "--"),
-            ("p", "p: chance of a drop", BLUE, "-"),
+            ("p", "p: chance that a drawn class is dropped", BLUE, "-"),
             ("dropped", "dropped: share of positions with a drop", GREEN, ":"),
         ]:
             if series(key)[0]:
