@@ -1,4 +1,4 @@
-"""The same networks in plain PyTorch, to compare with: HRNet, and torchvision's others.
+"""The same networks in plain PyTorch, to compare with: HRNet, EfficientNet-Lite0, torchvision's.
 
 HRNet is written from its architecture (``models.hrnet.ARCHITECTURES``) with its authors' names of
 parameters, so that ``models.pretrained.load_state_dict`` carries its weights over and a test can
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dropclass_jax.benchmark.section import Skipped
+from dropclass_jax.benchmark.torch_efficientnet import ConvNorm, EfficientNetLite
 from dropclass_jax.models import hrnet
 
 
@@ -214,9 +215,11 @@ def create(name: str, classes: int, dropclass: bool) -> Segmenter:
     """
     if name in hrnet.ARCHITECTURES:
         return create_hrnet(hrnet.ARCHITECTURES[name], classes, dropclass)
+    if name == "efficientnet_lite0":
+        return create_efficientnet_lite(classes, dropclass)
     if name in _TORCHVISION:
         return _from_torchvision(name, classes, dropclass)
-    known = ", ".join((*hrnet.ARCHITECTURES, *_TORCHVISION))
+    known = ", ".join((*hrnet.ARCHITECTURES, "efficientnet_lite0", *_TORCHVISION))
     raise Skipped(f"there is no PyTorch network to compare with (there is for {known})")
 
 
@@ -224,6 +227,34 @@ def create_hrnet(architecture: hrnet.Architecture, classes: int, dropclass: bool
     """An HRNet with its usual head."""
     channels = 15 * architecture.width
     return Segmenter(HRNet(architecture), ConcatHead(channels), channels, classes, dropclass)
+
+
+def create_efficientnet_lite(classes: int, dropclass: bool, width: int = 128) -> Segmenter:
+    """EfficientNet-Lite0 to stride 16 with LR-ASPP's head to stride 4, both as by default."""
+    backbone = EfficientNetLite()
+    head = LRASPPPlusHead(backbone.channels, width)
+    return Segmenter(backbone, head, width, classes, dropclass)
+
+
+class LRASPPPlusHead(nn.Module):
+    """``models.heads.LRASPPPlus``: a gated deep map, to which two finer ones are added."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.reduce = ConvNorm(channels[-1], width)
+        self.gate = nn.Conv2d(channels[-1], width, 1, bias=False)
+        self.lateral1, self.lateral0 = ConvNorm(channels[1], width), ConvNorm(channels[0], width)
+        self.depthwise = ConvNorm(width, width, 3, groups=width)
+        self.pointwise = ConvNorm(width, width)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        deep = maps[-1]
+        x = F.relu(self.reduce(deep), inplace=True)
+        x = x * self.gate(F.adaptive_avg_pool2d(deep, 1)).sigmoid()
+        for fine, mix in ((maps[1], self.lateral1), (maps[0], self.lateral0)):
+            x = F.relu(upsample(x, fine.shape[-2:]) + mix(fine), inplace=True)
+        x = F.relu(self.depthwise(x), inplace=True)
+        return F.relu(self.pointwise(x), inplace=True)
 
 
 _TORCHVISION = {
