@@ -152,9 +152,24 @@ def chosen_sections(only: Sequence[str]) -> list[str]:
     return [name for name in SECTIONS if name in only or not only]
 
 
+def use_cores(count: int | None) -> None:
+    """Keep this process and those that it starts to some of the cores that it may use.
+
+    Raises:
+      UserError: there are not so many.
+    """
+    if count is None:
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if not 1 <= count <= len(cores):
+        raise UserError(f"--cores {count}: want 1 to {len(cores)}")
+    os.sched_setaffinity(0, cores[:count])
+
+
 def main(argv: list[str]) -> int:
     """The command; its exit code is 1 where a section failed."""
     given = flags.FLAGS
+    use_cores(given.cores)  # before jax starts its threads
     names = chosen_sections(given.only)
     cases = chosen_cases(given)
     if given.out and not Path(given.out).absolute().parent.is_dir():
@@ -166,6 +181,7 @@ def main(argv: list[str]) -> int:
         "command": provenance.command(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "device": provenance.device_name(),
+        "cores": len(os.sched_getaffinity(0)),
         "versions": {**provenance.versions(), **against_torch.versions()},
         "revision": provenance.revision(),
         "repeats": repeats,
@@ -176,7 +192,8 @@ def main(argv: list[str]) -> int:
         if given.out:  # after every one, so that a crash costs none
             Path(given.out).write_text(json.dumps(content, indent=2) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    print(f"{content['device']}; {versions}; medians of {repeats} turns")
+    cores = f"{content['cores']} core{'s' * (content['cores'] > 1)} in use"
+    print(f"{content['device']}, {cores}; {versions}; medians of {repeats} turns")
     print(report(content["sections"]))
     say("done" + (f"; all numbers are in {given.out}" if given.out else ""))
     return int(any("error" in result for result in content["sections"]))
@@ -190,6 +207,7 @@ if __name__ == "__main__":
     flags.DEFINE_list("size", [], "H,W of the crops, in pixels.")
     flags.DEFINE_integer("batch", None, "Crops a step.")
     flags.DEFINE_enum("dtype", None, list(DTYPES), "float32 on a CPU, else bfloat16, by default.")
+    flags.DEFINE_integer("cores", None, "How many CPU cores to use; all by default.")
     flags.DEFINE_integer("classes", 19, "How many classes.")
     flags.DEFINE_integer("repeats", 7, "Turns of everything that is timed.")
     flags.DEFINE_bool("quick", False, "Fewer turns, and not what takes long.")

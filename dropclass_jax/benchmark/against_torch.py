@@ -2,40 +2,41 @@
 
 PyTorch is tried in several ways (contiguous and channels last, ``torch.compile`` on a GPU), and the
 fastest is what is compared with. Its networks are in ``torch_networks``.
+
+On a CPU much depends on how the C library handles memory that comes and goes with every step. The
+commands of this package have it keep what is freed (``data.allocator``); PyTorch's users usually do
+not. Both sides are therefore measured with either setting, each in a process of its own (``side``),
+by turns: with the same one, and each as its users have it. All processes may use the same cores,
+with a thread for each.
 """
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from dropclass_jax.benchmark import peak_memory, text, timing
-from dropclass_jax.benchmark.case import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    VARIANTS,
-    Case,
-    compiled_step,
-    network,
-    new_state,
-    random_batch,
-    run_of,
-)
+from dropclass_jax.benchmark import side, text, timing
+from dropclass_jax.benchmark.case import VARIANTS, Case
 from dropclass_jax.benchmark.section import Options, Skipped
-from dropclass_jax.benchmark.timing import Run
-from dropclass_jax.errors import first_line
-from dropclass_jax.evaluation import inference
-from dropclass_jax.ops.images import normalize
-from dropclass_jax.parallel import pmap
 from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Against PyTorch"
+
+KINDS = ("forward", *VARIANTS[:2])
+
+# What is compared: the allocator of our side and of PyTorch's.
+PAIRS = {
+    "both tuned": ("tuned", "tuned"),
+    "both default": ("default", "default"),
+    "each its own": ("tuned", "default"),
+}
 
 
 def versions() -> dict[str, str]:
@@ -51,122 +52,93 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     """Time the forward pass and the training steps of both.
 
     Returns:
-      For ``forward``, ``plain`` and ``dropclass`` (steps): the ``way`` PyTorch was fastest, the
-      ``tried`` ways (median seconds, or why one failed), summaries of ``ours`` and ``torch``
-      (seconds) and of ``times_faster`` (PyTorch's over ours); for the steps ``peak_bytes`` of both.
+      ``cores``, how many both may use; for ``forward``, ``plain`` and ``dropclass`` (steps):
+      ``sides``, ``{"ours, tuned": ...}`` with summaries of ``seconds`` and ``cpu_seconds`` (of the
+      process), the ``peak_bytes`` and the number of ``threads``, of PyTorch also the ``way`` it was
+      the fastest and the ``tried`` ones (median seconds, or why one failed); ``pairs``, for
+      ``PAIRS`` summaries of ``times_faster`` (PyTorch's seconds over ours) and
+      ``cpu_times_faster``. Where there is no allocator to tune, on a GPU for one, that is ``both
+      tuned``, which then says nothing.
 
     Raises:
       Skipped: without PyTorch, or without a network to compare with.
     """
-    runs = _import_runs()
-    on = runs.device()
-    ways = runs.ways(on, options.torch_compile)
-    kinds: dict[str, tuple[Callable[[], Run], Callable[[Any], Run]]] = {
-        "forward": (lambda: predicting(case), lambda way: runs.predicting(case, way, on)),
-        **{
-            variant: (
-                lambda variant=variant: run_of(case, variant),
-                lambda way, variant=variant: runs.training(case, variant, way, on),
-            )
-            for variant in VARIANTS[:2]
-        },
-    }
-    results = {}
-    for kind, (make_ours, make_theirs) in kinds.items():
-        best, theirs, tried = _fastest(make_theirs, ways)
-        ours = make_ours()
-        seconds = timing.in_turns({"ours": ours, "torch": theirs}, options.repeats)
-        results[kind] = {
-            "way": best,
-            "tried": tried,
-            **{name: timing.summary(values) for name, values in seconds.items()},
-            "times_faster": timing.ratio(seconds["torch"], seconds["ours"]),
-        }
-        if kind != "forward":
-            results[kind]["peak_bytes"] = {
-                "ours": _our_peak(case, kind, ours),
-                "torch": runs.peak_bytes(theirs, on),
-            }
-    return results
-
-
-def _import_runs() -> Any:
     if not importlib.util.find_spec("torch"):
         raise Skipped("PyTorch is not installed: pip install torch (and torchvision)")
-    try:
-        return importlib.import_module("dropclass_jax.benchmark.torch_runs")
-    except (ImportError, OSError) as error:  # OSError: a library of its own is missing
-        raise Skipped(f"PyTorch cannot be imported: {first_line(error)}") from None
+    tunable = jax.default_backend() == "cpu" and platform.libc_ver()[0] == "glibc"
+    allocators = side.ALLOCATORS if tunable and not options.quick else side.ALLOCATORS[:1]
+    with contextlib.ExitStack() as stack:
+        sides = {
+            (name, allocator): stack.enter_context(
+                side.started(name, case, allocator, options.torch_compile)
+            )
+            for allocator in allocators
+            for name in ("torch", "ours")  # PyTorch first: it may have no such network
+        }
+        kinds = {kind: _compare(kind, sides, options.repeats) for kind in KINDS}
+    return {"cores": len(os.sched_getaffinity(0)), **kinds}
 
 
-def _fastest(
-    make: Callable[[Any], Run], ways: Sequence[Any]
-) -> tuple[str, Run, dict[str, float | str]]:
-    """The best of several ways, and what became of each."""
-    runs, tried = {}, {}
-    for way in ways:
-        try:
-            run = make(way)
-            run(1)
-        except Skipped:
-            raise
-        except Exception as error:  # torch.compile fails in many ways
-            if way is ways[0]:
-                raise
-            tried[str(way)] = first_line(error)
-        else:
-            runs[str(way)] = run
-    for way, seconds in timing.in_turns(runs, 2).items():
-        tried[way] = timing.summary(seconds)["median"]
-    best = min(runs, key=lambda way: tried[way])
-    return best, runs[best], tried
-
-
-def predicting(case: Case) -> Run:
-    """Forward passes of the plain network, to a class for every pixel."""
-    model, variables = network(case, "plain"), new_state(case, "plain").variables
-
-    @jax.jit
-    def predict(variables: Any, images: jax.Array) -> jax.Array:
-        images = normalize(images, jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
-        scores = inference.scores(inference.forward(model, variables), images)
-        return inference.predictions(scores)["plain"]
-
-    images = jax.device_put(random_batch(case)["image"])
-
-    def run(calls: int) -> None:
-        for _ in range(calls):
-            result = predict(variables, images)
-        jax.block_until_ready(result)
-
-    return run
-
-
-def _our_peak(case: Case, variant: str, run: Run) -> int | None:
-    """As ``torch_runs.peak_bytes`` measures it."""
-    if jax.default_backend() == "cpu":
-        return peak_memory.peak_increase(lambda: run(1))
-    return pmap.peak_bytes(compiled_step(case, variant).step)
+def _compare(
+    kind: str, sides: Mapping[tuple[str, str], side.Side | side.Remote], repeats: int
+) -> dict[str, Any]:
+    details = {key: one.prepare(kind) for key, one in sides.items()}
+    spent = timing.spent_in_turns({key: one.spend for key, one in sides.items()}, repeats)
+    wall = {key: [turn.wall for turn in turns] for key, turns in spent.items()}
+    cpu = {key: [turn.cpu for turn in turns] for key, turns in spent.items()}
+    return {
+        "sides": {
+            ", ".join(key): {
+                "seconds": timing.summary(wall[key]),
+                "cpu_seconds": timing.summary(cpu[key]),
+                "peak_bytes": one.peak(),
+                **details[key],
+            }
+            for key, one in sides.items()
+        },
+        "pairs": {
+            name: {
+                "times_faster": timing.ratio(wall["torch", theirs], wall["ours", ours]),
+                "cpu_times_faster": timing.ratio(cpu["torch", theirs], cpu["ours", ours]),
+            }
+            for name, (ours, theirs) in PAIRS.items()
+            if ("ours", ours) in sides and ("torch", theirs) in sides
+        },
+    }
 
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
-    """The table."""
+    """A table for each network."""
     out = []
     for case, result in results:
-        rows = []
-        for kind, one in result.items():
-            peaks = one.get("peak_bytes", {})
-            rows.append(
-                [
-                    kind if kind == "forward" else f"{kind} step",
-                    text.seconds(one["ours"]["median"]),
-                    text.seconds(one["torch"]["median"]),
-                    text.ratio(one["times_faster"]),
-                    text.mebibytes(peaks.get("ours")),
-                    text.mebibytes(peaks.get("torch")),
-                    one["way"],
-                ]
-            )
-        header = ["", "ours", "PyTorch", "times as fast", "our peak", "its peak", "PyTorch's best"]
-        out += ["", str(case), *aligned(header, rows)]
+        rows, threads = [], set()
+        for kind in KINDS:
+            for name, pair in result[kind]["pairs"].items():
+                ours, theirs = (
+                    result[kind]["sides"][f"{who}, {allocator}"]
+                    for who, allocator in zip(("ours", "torch"), PAIRS[name], strict=True)
+                )
+                threads.add((ours["threads"], theirs["threads"]))
+                rows.append(
+                    [
+                        kind if kind == "forward" else f"{kind} step",
+                        name,
+                        *(text.seconds(one["seconds"]["median"]) for one in (ours, theirs)),
+                        text.ratio(pair["times_faster"]),
+                        *(text.seconds(one["cpu_seconds"]["median"]) for one in (ours, theirs)),
+                        text.ratio(pair["cpu_times_faster"]),
+                        *(text.mebibytes(one["peak_bytes"]) for one in (ours, theirs)),
+                        theirs["way"],
+                    ]
+                )
+        header = ["", "allocator", "ours", "PyTorch", "times as fast", "ours, CPU", "PyTorch, CPU"]
+        header += ["times as fast", "our peak", "its peak", "PyTorch's best"]
+        out += ["", f"{case}; {result['cores']} cores{_threads(threads)}"]
+        out += aligned(header, rows)
     return out
+
+
+def _threads(pairs: set[tuple[int | None, int | None]]) -> str:
+    """``'; threads: ours 2, PyTorch 2'``; nothing on a GPU."""
+    known = sorted(pair for pair in pairs if None not in pair)
+    return "".join(f"; threads: ours {ours}, PyTorch {theirs}" for ours, theirs in known)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dropclass_jax.benchmark.timing import Run
 
 
 class Skipped(Exception):
@@ -21,3 +24,17 @@ class Options(NamedTuple):
     repeats: int = 7
     quick: bool = False
     torch_compile: bool | None = None
+
+
+class Work(NamedTuple):
+    """Something to measure that is ready to run.
+
+    Attributes:
+      run: does it so many times.
+      peak: the most bytes that one time needs; None where that is not known.
+      details: what else there is to report, as a JSON object.
+    """
+
+    run: Run
+    peak: Callable[[], int | None]
+    details: dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dropclass_jax.benchmark import peak_memory, torch_networks
+from dropclass_jax.benchmark import peak_memory, timing, torch_networks
 from dropclass_jax.benchmark.case import IMAGE_MEAN, IMAGE_STD, Case, random_batch
-from dropclass_jax.benchmark.section import Skipped
+from dropclass_jax.benchmark.section import Skipped, Work
 from dropclass_jax.benchmark.timing import Run
+from dropclass_jax.errors import first_line
 from dropclass_jax.ops.labels import IGNORE_LABEL
 
 
@@ -38,6 +39,51 @@ class Way(NamedTuple):
     def __str__(self) -> str:
         layout = "channels last" if self.channels_last else "contiguous"
         return layout + ", compiled" * self.compiled
+
+
+def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
+    """Forward passes or training steps, in the way that is the fastest here.
+
+    Args:
+      case: what to measure.
+      kind: ``forward``, or a variant of a step.
+      torch_compile: see ``section.Options``.
+
+    Raises:
+      Skipped: PyTorch has no such network, or cannot use the device.
+    """
+    on = device()
+
+    def make(way: Way) -> Run:
+        return predicting(case, way, on) if kind == "forward" else training(case, kind, way, on)
+
+    best, run, tried = fastest(make, ways(on, torch_compile))
+    threads = torch.get_num_threads() if on.type == "cpu" else None
+    details = {"threads": threads, "way": best, "tried": tried}
+    return Work(run, lambda: peak_bytes(run, on), details)
+
+
+def fastest(
+    make: Callable[[Way], Run], ways: Sequence[Way]
+) -> tuple[str, Run, dict[str, float | str]]:
+    """The best of several ways, and what became of each: its seconds, or why it failed."""
+    runs, tried = {}, {}
+    for way in ways:
+        try:
+            run = make(way)
+            run(1)
+        except Skipped:
+            raise
+        except Exception as error:  # torch.compile fails in many ways
+            if way is ways[0]:
+                raise
+            tried[str(way)] = first_line(error)
+        else:
+            runs[str(way)] = run
+    for way, seconds in timing.in_turns(runs, 2).items():
+        tried[way] = timing.summary(seconds)["median"]
+    best = min(runs, key=lambda way: tried[way])
+    return best, runs[best], tried
 
 
 def device() -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -27,10 +28,11 @@ from dropclass_jax.benchmark import (
     memory,
     naive,
     peak_memory,
+    side,
     text,
     timing,
 )
-from dropclass_jax.benchmark.section import Options, Skipped
+from dropclass_jax.benchmark.section import Options, Skipped, Work
 from dropclass_jax.data_tools import bench
 from dropclass_jax.errors import UserError
 
@@ -62,6 +64,13 @@ class TestTiming:
         warm = [("a", 1), ("a", 1), ("b", 1), ("b", 1)]
         a, b = ("a", 1), ("b", 4)  # four calls of b fill the turn
         assert calls == [*warm, a, b, b, a, a, b]
+
+    def test_what_a_function_takes_is_measured_by_itself(self, runs, monkeypatch):
+        functions, calls = runs
+        monkeypatch.setattr(timing.time, "process_time", lambda: len(calls))
+        assert timing.timed(functions["a"])(3) == timing.Spent(wall=1.5, cpu=1)
+        elsewhere = {"a": lambda calls: timing.Spent(2.0 * calls, 3.0 * calls)}
+        assert timing.spent_in_turns(elsewhere, 2, least_seconds=10) == {"a": [(2, 3)] * 2}
 
     def test_summary(self):
         found = timing.summary([5.0, 1.0, 2.0, 4.0, 30.0])
@@ -266,14 +275,26 @@ def quickly():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@contextlib.contextmanager
+def started(name, case, allocator, torch_compile=None):
+    """Two sides that take as long as told; PyTorch slows down when its allocator is tuned."""
+    wall = {"ours": {"tuned": 2, "default": 4}, "torch": {"tuned": 10, "default": 8}}
+    details = {"ours": {"threads": 1}, "torch": {"threads": 2, "way": "fast", "tried": {}}}
+    yield SimpleNamespace(
+        prepare=lambda kind: details[name],
+        spend=lambda n: timing.Spent(n * wall[name][allocator], 3 * n * wall[name][allocator]),
+        peak=lambda: 2**20,
+    )
+
+
 @pytest.fixture
 def everything(named_tiny, monkeypatch, quickly):
     """All sections on the tiny network; processes of their own answer at once."""
     sizes = {"camvid": bench.Size((40, 60), ".png", (), (24, 32), images=5, length=12)}
     monkeypatch.setattr(bench, "SIZES", sizes)
     monkeypatch.setattr(timing, "LEAST_SECONDS", 0)
-    monkeypatch.setattr(timing.in_turns, "__defaults__", (0.0,))
     monkeypatch.setattr(hardware, "_CPU", (64, 2**12))
+    monkeypatch.setattr(side, "started", started)
     asked = []
     monkeypatch.setattr(
         fresh_process, "ask", lambda *args, **kwargs: asked.append((args, kwargs)) or CANNED
@@ -324,11 +345,18 @@ def test_every_section(everything, capsys):
     flags = [args[3]["XLA_FLAGS"] for args, _ in everything[3:]]
     assert [flag.split("=")[-1] for flag in flags] == ["1", "8"]
 
+    pairs = found["torch"]["plain"]["pairs"]
+    ratios = {name: pair["times_faster"]["median"] for name, pair in pairs.items()}
+    assert ratios == {"both tuned": 5, "both default": 2, "each its own": 4}
+    theirs = found["torch"]["dropclass"]["sides"]["torch, default"]
+    assert (theirs["seconds"]["all"], theirs["cpu_seconds"]["median"]) == ([8, 8], 24)
+
     table = benchmark.report(results)
     for module in benchmark.SECTIONS.values():
         assert f"== {module.TITLE} ==" in table
     assert "flops" in table
     assert "aim 1.12 x" in table
+    assert "threads: ours 1, PyTorch 2" in table
     assert len(capsys.readouterr().err.splitlines()) == len(results)
 
 
@@ -372,6 +400,51 @@ def test_a_process_of_its_own(monkeypatch):
         fresh_process.ask(TINY, "plain")
 
 
+def test_a_side_answers_what_it_is_asked():
+    def prepare(kind):
+        if kind == "none":
+            raise Skipped("there is none")
+        return Work(lambda calls: 1 / calls, lambda: 7, {"kind": kind})
+
+    asked = [["prepare", "plain"], ["spend", 3], ["peak"], ["spend", 0], ["prepare", "none"]]
+    answers = side.answer(lambda: side.Side(prepare), (json.dumps(a) for a in asked))
+    done, spent, peak, failed, skipped = map(json.loads, answers)
+    assert (done, peak) == ({"result": {"kind": "plain"}}, {"result": 7})
+    assert len(spent["result"]) == 2
+    assert failed == {"error": "ZeroDivisionError: division by zero"}
+    assert skipped == {"skipped": "there is none"}
+
+
+def test_a_side_in_a_process_of_its_own(monkeypatch):
+    program = """if True:
+        import json, sys
+        request = json.loads(sys.argv[1])
+        for line in sys.stdin:
+            method, *arguments = json.loads(line)
+            match method:
+                case "prepare": print(json.dumps({"result": [request, arguments]}), flush=True)
+                case "spend": print(json.dumps({"skipped": "no"}), flush=True)
+                case "peak": sys.exit("error: out of memory")
+        """
+    monkeypatch.setattr(side, "COMMAND", (sys.executable, "-c", program))
+    with side.started("torch", TINY, "default") as remote:
+        request, arguments = remote.prepare("forward")
+        assert case.Case(**request.pop("case")) == TINY
+        assert request == {"name": "torch", "allocator": "default", "torch_compile": None}
+        assert arguments == ["forward"]
+        with pytest.raises(Skipped, match="no"):
+            remote.spend(1)
+        with pytest.raises(RuntimeError, match="error: out of memory"):
+            remote.peak()
+
+
+def test_our_side(named_tiny, quickly):
+    ours = side.local("ours", TINY)
+    assert ours.prepare("forward").keys() == {"threads"}
+    assert ours.spend(2).wall > 0
+    assert ours.peak() is None or ours.peak() >= 0
+
+
 GIVEN = {"model": [], "size": [], "batch": None, "dtype": None, "classes": 19, "repeats": 7}
 
 
@@ -398,3 +471,14 @@ def test_a_wrong_option_is_refused(given, message):
         benchmark.chosen_cases(SimpleNamespace(**{**GIVEN, **given}))
     with pytest.raises(UserError, match="did you mean steps"):
         benchmark.chosen_sections(["step"])
+
+
+def test_some_of_the_cores(monkeypatch):
+    kept = []
+    monkeypatch.setattr(benchmark.os, "sched_getaffinity", lambda process: {3, 1, 2})
+    monkeypatch.setattr(benchmark.os, "sched_setaffinity", lambda process, to: kept.append(to))
+    benchmark.use_cores(None)
+    benchmark.use_cores(2)
+    assert kept == [[1, 2]]
+    with pytest.raises(UserError, match="--cores 4: want 1 to 3"):
+        benchmark.use_cores(4)
