@@ -120,7 +120,7 @@ def one(tmp_path_factory, prepared):
     return workdir
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_train_as_one_does(tmp_path, prepared, one, processes):
     workdir = tmp_path / "run"
     started = start(workdir, prepared, processes)
