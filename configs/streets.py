@@ -2,9 +2,9 @@
 
     python -m dropclass_jax.train --config=configs/streets.py --workdir=RUN
 
-mIoU on `val` 0.29 with seed 0, 450 steps and the paper's draw of one class a batch (always
-answering "road" gives 0.02); `bash launch/quickstart.sh` trains it by tile, and plainly beside. It
-starts from scratch: drawings are no photographs, which ImageNet weights are for.
+mIoU on `val` 0.37 with seed 0 (always answering "road" gives 0.02); `bash launch/quickstart.sh`
+trains it with OHEM, and plainly beside. It starts from scratch: drawings are no photographs, which
+ImageNet weights are for.
 """
 
 from dropclass_jax.experiment import defaults

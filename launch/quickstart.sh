@@ -26,6 +26,5 @@ train() {
 }
 
 train plain --config.dropclass.enabled=False "$@"
-train dropclass --config.loss.name=ohem --config.dropclass.draw_per=tile \
-  --config.dropclass.count=5 --config.dropclass.alpha=1 "$@"
+train dropclass --config.loss.name=ohem "$@"
 .venv/bin/python -m dropclass_jax.compare "$workdir/plain" "$workdir/dropclass" --out="$workdir/compare"

@@ -30,6 +30,6 @@ def get_arms(config):
             **drops("tile", 1.0, counts[1]),
             "dropclass.stratify": True,
         },
-        "batch_alpha_10_present": {"dropclass.draw_present_only": True},
-        "batch_alpha_10_rare": {"dropclass.draw": "inverse_frequency"},
+        "batch_alpha_10_present": {**drops("batch", 10.0, 1), "dropclass.draw_present_only": True},
+        "batch_alpha_10_rare": {**drops("batch", 10.0, 1), "dropclass.draw": "inverse_frequency"},
     }

@@ -109,10 +109,11 @@ def _dropclass(
     }
     if settings.draw not in odds:
         raise UserError(f"config.dropclass.draw is {one_of(odds)}, not {settings.draw!r}")
-    if settings.count >= len(pixels):
+    count = settings.count or max(1, round(len(pixels) / 4))
+    if count >= len(pixels):
         raise UserError(
             f"config.dropclass.count is below {len(pixels)}, the number of classes of "
-            f"{dataset.info.name}, so that one is kept; not {settings.count}"
+            f"{dataset.info.name}, so that one is kept; not {count}"
         )
     if settings.draw_per == "tile":
         _check_tile(settings.tile, tuple(config.augment.crop), network)
@@ -120,7 +121,7 @@ def _dropclass(
         jnp.asarray(odds[settings.draw] / odds[settings.draw].sum(), jnp.float32),
         per=settings.draw_per,
         tile=settings.tile,
-        count=settings.count,
+        count=count,
         present_only=settings.draw_present_only,
         stratify=settings.stratify,
     )

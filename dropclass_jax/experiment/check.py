@@ -118,7 +118,7 @@ RULES = (
     Rule("dropclass.p.shape", *_RAMP_SHAPE),
     Rule("dropclass.draw_per", one_of(draw.DRAWN_PER), _among(draw.DRAWN_PER)),
     Rule("dropclass.tile", *_COUNT),
-    Rule("dropclass.count", *_COUNT),
+    Rule("dropclass.count", "0 (for a quarter of the classes) or more", _whole(0)),
     Rule("loss.name", one_of(losses.LOSSES), _among(losses.LOSSES)),
     Rule("loss.ohem.threshold", "above 0, up to 1", _above(0, 1)),
     Rule("loss.ohem.min_kept", *_SHARE),

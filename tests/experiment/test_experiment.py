@@ -138,7 +138,7 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
             "draw_per is one of 'batch', 'example', 'tile', not 'pixel'",
         ),
         ("dropclass.tile", 0, "config.dropclass.tile is 1 or more, not 0"),
-        ("dropclass.count", 0, "config.dropclass.count is 1 or more, not 0"),
+        ("dropclass.count", -1, "config.dropclass.count is 0 .for a quarter .* or more, not -1"),
         ("dropclass.count", 19, "config.dropclass.count is below 19, the number of classes"),
         ("dropclass.stratify", True, "config.dropclass.stratify is for draw_per='tile'"),
         ("loss.name", "ohm", "config.loss.name is one of 'cross_entropy', 'ohem'.*not 'ohm'"),
@@ -158,7 +158,7 @@ def test_the_loss_and_what_it_takes_arrive(config, dataset):
     ],
 )
 def test_a_value_that_cannot_work_is_refused(config, dataset, key, value, message):
-    settings = changed(config, {key: value})
+    settings = changed(config, {"dropclass.draw_per": "batch", key: value})
     with pytest.raises(UserError, match=message):
         (check.check(settings), build.build(settings, dataset))
 
@@ -175,13 +175,21 @@ def test_tiles_are_no_finer_than_the_features(config, dataset, named_tiny):
     np.testing.assert_allclose(draw.class_odds, np.full(19, 1 / 19), rtol=1e-6)
 
 
+def test_no_count_is_a_quarter_of_the_classes(config, dataset, named_tiny):
+    built = build.build(changed(config, {"model.name": "tiny", "dropclass.count": 0}), dataset)
+    assert built.train_step.keywords["dropclass"][1].count == 5  # of 19
+
+
 @pytest.mark.parametrize(("old", "per"), [(True, "example"), (False, "batch")])
 def test_a_config_from_before_tiles_is_read(config, old, per):
     values = json.loads(json.dumps(config.to_dict()))
     del values["dropclass"]["draw_per"], values["dropclass"]["count"]
     values["dropclass"]["draw_per_example"] = old
     read = from_values(values)
-    assert read.to_dict() == changed(config, {"dropclass.draw_per": per}).to_dict()
+    assert (
+        read.to_dict()
+        == changed(config, {"dropclass.draw_per": per, "dropclass.count": 1}).to_dict()
+    )
 
 
 @pytest.mark.parametrize(
