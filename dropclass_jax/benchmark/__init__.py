@@ -10,6 +10,7 @@
 | ``eval`` | images a second of evaluation, whole and through a sliding window |
 | ``checkpoint`` | how long saving holds the loop up |
 | ``memory`` | what is kept for the backward pass, with and without rematerialisation |
+| ``settings`` | a step with rematerialisation, without donation, with other blocks of the loss |
 | ``compile`` | from the start of a process to its first step, cold and from the cache |
 | ``scaling`` | one batch over 1 and over 8 devices of one CPU |
 
@@ -58,7 +59,7 @@ was found before anything was changed, with what was predicted from it, and what
 9. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own forward pass and gradient of the input
    are the fastest that were tried. Products of matrices give the gradient of a kernel of 16 to 36
    outputs in 0.3 to 0.6 x the time, and four small convolutions that of the input at stride 2 in
-   0.5 to 0.9 x (``ops.convolution``). XLA's depthwise convolutions took 11 to 34 x the time of
+   0.5 to 0.9 x (``ops.convolution``). XLA's depthwise convolutions took 6 to 34 x the time of
    shifted products, 7 to 30 x with the backward pass (``ops.depthwise``).
 10. *Small kernels*: S 2500 of them a step, 2900 with DropClass. On a CPU their launch is a few ms;
     what it is on a GPU is to be measured there.

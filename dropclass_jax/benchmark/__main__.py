@@ -30,6 +30,7 @@ from dropclass_jax.benchmark import (
     hardware,
     memory,
     scaling,
+    settings,
     startup,
     steps,
 )
@@ -50,6 +51,7 @@ SECTIONS = {
     "eval": evaluation,
     "checkpoint": checkpointing,
     "memory": memory,
+    "settings": settings,
     "compile": startup,
     "scaling": scaling,
 }

@@ -17,6 +17,7 @@ import optax
 from dropclass_jax import models, schedules
 from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
+from dropclass_jax.losses import Loss, pixels
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.training import optimizers, state, step
@@ -69,6 +70,24 @@ class Case:
         return self.height, self.width
 
 
+class Settings(NamedTuple):
+    """How a training step uses memory.
+
+    Attributes:
+      remat: the backbone's blocks are computed again in the backward pass (``model.remat``).
+      donate: the step takes the memory of the old state for the new one.
+      block_bytes: of the upsampled logits that the loss has at a time; None for what suits the
+        device, see ``losses.upsampled``.
+    """
+
+    remat: bool = False
+    donate: bool = True
+    block_bytes: int | None = None
+
+
+DEFAULT = Settings()
+
+
 class Program(NamedTuple):
     """A compiled training step.
 
@@ -113,7 +132,9 @@ def _optimizer() -> optax.GradientTransformation:
     return optimizers.create("sgd", _learning_rate())
 
 
-def train_step(case: Case, variant: str, axis_name: str | None = None) -> Any:
+def train_step(
+    case: Case, variant: str, axis_name: str | None = None, settings: Settings = DEFAULT
+) -> Any:
     """``(state, batch) -> (state, scalars)`` of the reference's recipe: SGD, linear schedules."""
     ramp = partial(schedules.ramp, "linear", total_steps=_TOTAL_STEPS)
     coefficients = step.Coefficients(
@@ -122,7 +143,10 @@ def train_step(case: Case, variant: str, axis_name: str | None = None) -> Any:
     return partial(
         step.train_step,
         recipe=Recipe(
-            network(case, variant, axis_name=axis_name), _optimizer(), axis_name=axis_name
+            network(case, variant, axis_name=axis_name, remat=settings.remat),
+            _optimizer(),
+            Loss(partial(pixels.cross_entropy, block_bytes=settings.block_bytes)),
+            axis_name=axis_name,
         ),
         learning_rate=_learning_rate(),
         seed=0,
@@ -175,16 +199,17 @@ def random_batch(case: Case) -> dict[str, np.ndarray]:
 
 
 @functools.cache
-def compiled_step(case: Case, variant: str) -> Program:
+def compiled_step(case: Case, variant: str, settings: Settings = DEFAULT) -> Program:
     """The training step of a variant on one device, compiled once for all sections."""
-    jitted = jax.jit(train_step(case, variant), donate_argnums=0)
+    donated = (0,) if settings.donate else ()
+    jitted = jax.jit(train_step(case, variant, settings=settings), donate_argnums=donated)
     traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
     return Program(traced.lower().compile(), tuple(flops.work(traced.jaxpr)))
 
 
-def run_of(case: Case, variant: str) -> Run:
+def run_of(case: Case, variant: str, settings: Settings = DEFAULT) -> Run:
     """A training step to be timed, which goes on from where it was."""
-    program = compiled_step(case, variant).step
+    program = compiled_step(case, variant, settings).step
     batch = jax.device_put(random_batch(case))
     states = iterate(program, new_state(case, variant), batch)
 

@@ -30,6 +30,7 @@ def cross_entropy(
     *,
     class_weights: jax.Array | None = None,
     ignore_label: int = IGNORE_LABEL,
+    block_bytes: int | None = None,
 ) -> Pair:
     """Cross-entropy at the labels' resolution.
 
@@ -41,11 +42,12 @@ def cross_entropy(
       labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``.
       class_weights: ``[K]`` or None for ones.
       ignore_label: the value of pixels that do not count.
+      block_bytes: see ``upsampled.sum_over_pixels``.
 
     Returns:
       ``(sum of weight * nll, sum of weight)``, two scalars, float32 or wider.
     """
-    return pixel_pair(nll_sum, logits, labels, class_weights, ignore_label)
+    return pixel_pair(nll_sum, logits, labels, class_weights, ignore_label, block_bytes)
 
 
 def pixel_pair(
@@ -54,13 +56,14 @@ def pixel_pair(
     labels: jax.Array,
     class_weights: jax.Array | None,
     ignore_label: int,
+    block_bytes: int | None = None,
 ) -> Pair:
     """The pair of a loss that weighs pixels by their labels alone.
 
     Args:
       pixel_sum: ``(logits [B, K, r, W], labels [B, r, W], class_weights, *, ignore_label)`` to the
         weighted sum over the pixels.
-      logits, labels, class_weights, ignore_label: as of ``cross_entropy``.
+      logits, labels, class_weights, ignore_label, block_bytes: as of ``cross_entropy``.
 
     Returns:
       ``(pixel_sum of the upsampled logits, sum of weight)``, two scalars, float32 or wider.
@@ -72,6 +75,7 @@ def pixel_pair(
         labels,
         class_weights,
         ignore_label=ignore_label,
+        block_bytes=block_bytes,
     )
     weight = pixel_weights(labels, class_weights=class_weights, ignore_label=ignore_label)
     return total, jnp.sum(weight, dtype=wide)

@@ -28,6 +28,7 @@ from dropclass_jax.benchmark import (
     memory,
     naive,
     peak_memory,
+    settings,
     side,
     text,
     timing,
@@ -295,6 +296,11 @@ def everything(named_tiny, monkeypatch, quickly):
     monkeypatch.setattr(timing, "LEAST_SECONDS", 0)
     monkeypatch.setattr(hardware, "_CPU", (64, 2**12))
     monkeypatch.setattr(side, "started", started)
+    others = {
+        "small blocks": case.Settings(block_bytes=2**12),
+        "without donation": case.Settings(remat=True, donate=False),
+    }
+    monkeypatch.setattr(settings, "SETTINGS", others)
     asked = []
     monkeypatch.setattr(
         fresh_process, "ask", lambda *args, **kwargs: asked.append((args, kwargs)) or CANNED
@@ -337,6 +343,11 @@ def test_every_section(everything, capsys):
         assert found["eval"][name]["images_per_second"]["median"] > 0
     assert found["checkpoint"]["written"]["lowest"] >= found["checkpoint"]["blocked"]["lowest"] > 0
     assert found["memory"]["plain"]["none"] < found["memory"]["dropclass"]["none"]
+
+    default = found["settings"]["default"]
+    assert default["times_default"]["all"] == [1, 1]
+    assert found["settings"]["small blocks"]["temporary_bytes"] < default["temporary_bytes"]
+    assert found["settings"]["without donation"]["peak_bytes"] > default["peak_bytes"]
 
     assert found["compile"]["cold"]["compile_seconds"]["median"] == 2
     assert found["scaling"]["1"]["images_per_second"]["all"] == [8, 4]

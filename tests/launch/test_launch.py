@@ -1,5 +1,6 @@
 """The scripts of launch/, with stand-ins for Slurm, the GPUs and the trainer."""
 
+import json
 import os
 import re
 import shutil
@@ -27,7 +28,9 @@ def test_shellcheck():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("script", ["multi_gpu.sh", "slurm.sbatch", "supervise.sh", "tpu_vm.sh"])
+@pytest.mark.parametrize(
+    "script", ["measure_gpu.sh", "multi_gpu.sh", "slurm.sbatch", "supervise.sh", "tpu_vm.sh"]
+)
 def test_help_is_the_text_at_the_top(script):
     result = subprocess.run(
         ["bash", script, "--help"], cwd=ROOT / "launch", capture_output=True, text=True
@@ -52,6 +55,53 @@ def test_large_pages_unless_the_user_has_settings_of_his_own(given, found):
         ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert result.stdout.strip() == f"GLIBC_TUNABLES={found}"
+
+
+# --- measure_gpu.sh ---
+
+
+def measure(*arguments, **env):
+    command = ["bash", ROOT / "launch/measure_gpu.sh", *arguments]
+    env = {**os.environ, "PYTHON": sys.executable, "JAX_PLATFORMS": "cpu", **env}
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, env=env)
+
+
+def test_what_is_measured_on_a_gpu(tmp_path):
+    folder = f"--camvid={tmp_path}"
+    result = measure("--dry_run", f"--out={tmp_path}", folder, "--init=imagenet")
+    assert result.returncode == 0, result.stderr
+    commands = result.stdout.splitlines()
+    assert "--model=hrnet_w18_small_v2" in commands[0]
+    assert "--only=torch" in commands[0]
+    assert "-m gpu" in commands[1]
+    assert f"--config.data.dir={tmp_path}" in commands[3]
+    for name in ("hrnet_w48", "deeplab_v3_resnet50", "lr_aspp_mobilenet_v3_large"):
+        assert sum(f"torch_{name}.json" in command for command in commands) == 1
+    for command in commands:
+        if "benchmark" in command:
+            assert "--size=512,1024 --dtype=bfloat16" in command
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_the_gpu_s_measurement(tmp_path):
+    assert is_one_line(measure("--minutes=0"), "--minutes=0: want a whole number")
+    assert is_one_line(measure("--minute=3"), "unknown option --minute=3")
+    assert is_one_line(measure("--camvid=/none"), "--camvid=/none: there is no such folder")
+    assert is_one_line(measure(f"--out={tmp_path}/out"), "jax finds no GPU here")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_try_of_the_gpu_s_measurement(tmp_path):
+    result = measure("--tiny", "--minutes=20", f"--out={tmp_path}/out")
+    assert result.returncode == 0, result.stderr
+    parts = [json.loads(line) for line in (tmp_path / "out/parts.jsonl").read_text().splitlines()]
+    log = (tmp_path / "out/log").read_text()
+    assert [part["result"] for part in parts] == ["done"] * 5, log[-3000:]
+    for part in parts:
+        if part["part"] != "gpu_tests":
+            content = json.loads((tmp_path / "out" / f"{part['part']}.json").read_text())
+            assert content.keys() >= {"command", "device", "versions"}
 
 
 # --- supervise.sh ---
