@@ -16,6 +16,7 @@ from dropclass_jax.benchmark.case import DEFAULT, Case, Settings, compiled_step,
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.errors import first_line
 from dropclass_jax.parallel import pmap
+from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "A step with DropClass under other settings"
 
@@ -81,5 +82,5 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
             for name, one in result.items()
         ]
         header = ["", "median", "of the same turn's default", "temporary", "peak"]
-        out += ["", str(case), *text.table(header, rows)]
+        out += ["", str(case), *aligned(header, rows)]
     return out
