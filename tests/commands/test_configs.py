@@ -15,18 +15,20 @@ from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state
 
 FILES = sorted(p.stem for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
-SPECS = [f"configs/{stem}.py" for stem in FILES] + [
+VARIANTS = (
     "configs/camvid.py:hrnet_w18_small_v2,full",
     "configs/camvid.py:deeplab_v3_mobilenet_v3_small",
-]
+)
+SPECS = [f"configs/{stem}.py" for stem in FILES]
+SPECS += [pytest.param(spec, marks=pytest.mark.slow) for spec in VARIANTS]
 # Whatever a user's folder holds.
 FACTS["folder"] = info.DatasetInfo("folder", ("a", "b", "c"), info.distinct_colors(3))
 # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
 QUICKLY = {"xla_backend_optimization_level": 0}
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_config_builds_and_takes_a_step(spec):
+def started(spec):
+    """A config, its training step, a state of zeros and a batch."""
     config = load_config(spec)
     check.check(config)
     built = build.build(config, facts_only(config.data.name))
@@ -34,8 +36,23 @@ def test_config_builds_and_takes_a_step(spec):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     before = state.from_variables(zeros, built.optimizer)
     batch = {"image": np.zeros((8, 32, 32, 3), np.uint8), "label": np.zeros((8, 32, 32), np.uint8)}
-    step = pmap.pmap_step(built.train_step).lower(before, pmap.shard(batch))
-    after, scalars = step.compile(compiler_options=QUICKLY)(before, pmap.shard(batch))
+    return config, pmap.pmap_step(built.train_step), before, pmap.shard(batch)
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_a_variant_builds_and_its_step_fits_together(spec):
+    """What can be known of a step before it is compiled."""
+    _, step, before, batch = started(spec)
+    after, scalars = jax.eval_shape(step, before, batch)
+    assert scalars["loss"].shape == ()
+    assert jax.tree.map(jnp.shape, after.params) == jax.tree.map(jnp.shape, before.params)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_config_builds_and_takes_a_step(spec):
+    config, step, before, batch = started(spec)
+    compiled = step.lower(before, batch).compile(compiler_options=QUICKLY)
+    after, scalars = compiled(before, batch)
     # A network of zeros knows nothing: the loss is that of a fair guess. Unoptimised code sums a
     # device's 32 x 32 equal values one after the other, each time rounding to float32.
     num_classes = FACTS[config.data.name].num_classes
