@@ -91,7 +91,9 @@ def table_after(mark: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("file", ["results/streets/imbalance.json",
+@pytest.mark.parametrize("file", ["results/streets/draw.json",
+                                  "results/camvid_imagenet/draw.json",
+                                  "results/streets/imbalance.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
 def test_tables_of_sweeps_are_those_of_their_files(file):
     header, *rows = table_after(f"sweep: {file}")
