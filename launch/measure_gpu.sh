@@ -101,7 +101,8 @@ END
 if [ -n "$tiny" ]; then
   sizes=("--size=32,64" --batch=2 --classes=5 --repeats=1 --quick)
   first=hrnet_w18_small_v1 others=(efficientnet_lite0)
-  training=(--config.total_steps=6 --config.eval.every_steps=6 --config.batch_size=8)
+  training=(--config.total_steps=4 --config.eval.every_steps=4 --config.batch_size=4
+    --config.model.name=lr_aspp_mobilenet_v3_small)
 else
   sizes=("--size=512,1024" --dtype=bfloat16 --torch_compile=yes)
   first=hrnet_w18_small_v2 others=(hrnet_w48 deeplab_v3_resnet50 lr_aspp_mobilenet_v3_large)
@@ -110,7 +111,8 @@ fi
 if [ -n "$camvid" ]; then
   training=(--config=configs/camvid.py "--config.data.dir=$camvid" "${training[@]}")
 else
-  training=(--config="configs/streets.py${tiny:+:tiny}" "${training[@]}")
+  [ -z "$tiny" ] || training+=(--config.data.options.{train,val,val_out}"=8")
+  training=(--config=configs/streets.py "${training[@]}")
 fi
 [ -z "$init" ] || training+=("--config.init.path=$init")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from dropclass_jax.benchmark import case
@@ -40,20 +39,25 @@ def steps(devices, of):
     return results
 
 
+def inner(a, b):
+    """The inner product of two trees."""
+    return sum(jax.tree.leaves(jax.tree.map(np.vdot, a, b)))
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_training_step(devices, name):
     of = case.Case(name, 64, 96, 2, classes=5)
     (expected, their_move), (scalars, move) = steps(devices, of)
     assert scalars["loss"] == pytest.approx(expected["loss"], rel=1e-3)
-    product = sum(jax.tree.leaves(jax.tree.map(np.vdot, move, their_move)))
-    assert product / (optax.global_norm(move) * optax.global_norm(their_move)) > 0.99
+    lengths = inner(move, move) * inner(their_move, their_move)
+    assert inner(move, their_move) / np.sqrt(lengths) > 0.99
 
 
 def test_a_step_in_bfloat16(devices):
     of = case.Case("hrnet_w18_small_v1", 64, 96, 2, "bfloat16", 5)
     (expected, _), (scalars, move) = steps(devices, of)
     assert scalars["loss"] == pytest.approx(expected["loss"], rel=0.05)
-    assert np.isfinite(optax.global_norm(move))
+    assert np.isfinite(inner(move, move))
 
 
 def test_a_loss_in_blocks(devices):
