@@ -136,17 +136,19 @@ def effect(counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Eff
     change = iou[1:] - iou[0]
 
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
-    weights = weights.astype(np.float64)  # [R, N]
-    whole = _iou(_draws(weights, counts[:, 0]))  # [R, K]
+    weights = np.concatenate([*bootstrap.image_weights(rng, images, resamples)])  # [R, N]
+
+    def resampled(mask: int) -> np.ndarray:
+        return _iou(bootstrap.resampled(counts[None, :, mask], weights)[:, 0])  # [R, K]
+
+    whole = resampled(0)
     low, high, p = (np.full((classes, classes), np.nan) for _ in range(3))
     total, others = np.zeros((resamples, classes)), ~np.eye(classes, dtype=bool)
     for i in range(classes):
-        draws = _iou(_draws(weights, counts[:, 1 + i])) - whole  # [R, K]
+        draws = resampled(1 + i) - whole  # [R, K]
         draws[:, ~seen] = 0.0  # not NaN alone, of which there is no quantile
         low[i], high[i] = np.nanquantile(draws, intervals.TAILS, axis=0)
-        beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
-        p[i] = np.minimum(2 * (beyond + 1) / (resamples + 1), 1.0)
+        p[i] = bootstrap.p_values(draws)
         total += np.where(others[i], draws, 0.0)
     known = labelled.sum(axis=0) >= FEW
     low, high, p = (np.where(known, array, np.nan) for array in (low, high, p))
@@ -163,12 +165,6 @@ def effect(counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Eff
         np.mean(change, axis=0, where=others) if classes > 1 else np.full(classes, np.nan),
         *ends,
     )
-
-
-def _draws(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """``[R, N]`` weights and ``[N, K, 3]`` counts -> ``[R, K, 3]`` sums, exact in float64."""
-    flat = weights @ counts.reshape(len(counts), -1).astype(np.float64)
-    return flat.reshape(len(weights), *counts.shape[1:])
 
 
 def _iou(counts: np.ndarray) -> np.ndarray:

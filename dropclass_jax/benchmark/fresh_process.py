@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import Case, new_state, random_batch, train_step
 from dropclass_jax.benchmark.section import Skipped
 from dropclass_jax.cli import compilation
@@ -56,8 +57,8 @@ def ask(
         env={**os.environ, **(environment or {})},
     )
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
-        raise Skipped(f"a process of its own failed: {said[-1][:200]}")
+        said = text.last_line(done.stderr or done.stdout)
+        raise Skipped(f"a process of its own failed: {said[:200]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     answer["first_step_seconds"] = answer.pop("first_step_at") - start
     return answer

@@ -16,7 +16,6 @@ from dropclass_jax.benchmark.case import DEFAULT, Case, Settings, compiled_step,
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.errors import first_line
 from dropclass_jax.parallel import pmap
-from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "A step with DropClass under other settings"
 
@@ -67,20 +66,17 @@ def _result(
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
     """A table for each network."""
+    header = ["", "median", "of the same turn's default", "temporary", "peak"]
     out = []
     for case, result in results:
-        rows = [
-            [
-                name,
-                text.seconds(one["seconds"]["median"]),
-                text.ratio(one["times_default"]),
-                text.mebibytes(one["temporary_bytes"]),
-                text.mebibytes(one["peak_bytes"]),
-            ]
-            if "error" not in one
-            else [name, one["error"], "", "", ""]
-            for name, one in result.items()
-        ]
-        header = ["", "median", "of the same turn's default", "temporary", "peak"]
-        out += ["", str(case), *aligned(header, rows)]
+        out += ["", str(case), *text.table(header, result, _cells)]
     return out
+
+
+def _cells(one: Mapping[str, Any]) -> list[str]:
+    return [
+        text.seconds(one["seconds"]["median"]),
+        text.ratio(one["times_default"]),
+        text.mebibytes(one["temporary_bytes"]),
+        text.mebibytes(one["peak_bytes"]),
+    ]

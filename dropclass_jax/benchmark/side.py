@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dropclass_jax.benchmark import timing
+from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Skipped, Work
 from dropclass_jax.cli import compilation
@@ -98,8 +98,8 @@ class Remote:
             print(json.dumps(request), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            said = self._errors.read_text().strip().splitlines() or ["it said nothing"]
-            raise RuntimeError(f"a process of its own died ({self._process.wait()}): {said[-1]}")
+            said = text.last_line(self._errors.read_text())
+            raise RuntimeError(f"a process of its own died ({self._process.wait()}): {said}")
         answer = json.loads(line)
         if "skipped" in answer:
             raise Skipped(answer["skipped"])

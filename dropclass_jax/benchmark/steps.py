@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,6 @@ from dropclass_jax.benchmark import aims, text, timing
 from dropclass_jax.benchmark.case import VARIANTS, Case, run_of
 from dropclass_jax.benchmark.section import Options
 from dropclass_jax.errors import first_line
-from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Time of a training step"
 
@@ -49,21 +49,19 @@ def _against_plain(case: Case, variant: str, repeats: int) -> dict[str, Any]:
 
 def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
     """The table, and the aim."""
+    header = ["", "median", "quartiles", "of the same turn's plain step", "images/s"]
     out = []
     for case, result in results:
-        rows = [
-            [
-                name,
-                text.seconds(one["seconds"]["median"]),
-                text.spread(one["seconds"]),
-                text.ratio(one["times_plain"]),
-                f"{case.batch / one['seconds']['median']:.3g}",
-            ]
-            if "error" not in one
-            else [name, one["error"], "", "", ""]
-            for name, one in result["variants"].items()
-        ]
-        header = ["", "median", "quartiles", "of the same turn's plain step", "images/s"]
-        out += ["", str(case), *aligned(header, rows)]
+        table = text.table(header, result["variants"], partial(_cells, case.batch))
+        out += ["", str(case), *table]
         out += [aims.line(name, aim) for name, aim in result["aims"].items()]
     return out
+
+
+def _cells(batch: int, one: Mapping[str, Any]) -> list[str]:
+    return [
+        text.seconds(one["seconds"]["median"]),
+        text.spread(one["seconds"]),
+        text.ratio(one["times_plain"]),
+        f"{batch / one['seconds']['median']:.3g}",
+    ]

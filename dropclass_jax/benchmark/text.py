@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dropclass_jax.reporting import formats
+from dropclass_jax.reporting.text_table import aligned
+
+
+def table(
+    header: Sequence[str],
+    results: Mapping[str, Mapping[str, Any]],
+    cells: Callable[[Mapping[str, Any]], Sequence[str]],
+) -> list[str]:
+    """Lines of a table with a row for each named result; an ``error`` stands for its ``cells``."""
+    blank = [""] * (len(header) - 2)
+    rows = [
+        [name, *([one["error"], *blank] if "error" in one else cells(one))]
+        for name, one in results.items()
+    ]
+    return aligned(header, rows)
+
+
+def last_line(said: str) -> str:
+    """The last line that a process printed."""
+    return (said.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def seconds(value: float) -> str:

@@ -10,7 +10,7 @@ Student's t with as many degrees of freedom as the seeds give (Welch 1947).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -116,9 +116,9 @@ def compare(
     value_a, value_b = (_mean_of_present(side, axis=0) for side in sides)
     draws = np.concatenate(
         [
-            _mean_of_present(scores(_resampled(b, weights), groups), axis=1)
-            - _mean_of_present(scores(_resampled(a, weights), groups), axis=1)
-            for weights in _weights(rng, a.shape[1], resamples)
+            _mean_of_present(scores(resampled(b, weights), groups), axis=1)
+            - _mean_of_present(scores(resampled(a, weights), groups), axis=1)
+            for weights in image_weights(rng, a.shape[1], resamples)
         ]
     )  # [R, M]
     missing = np.isnan(value_b - value_a)
@@ -129,15 +129,23 @@ def compare(
     draws[:, known] += of_seeds[known] * rng.standard_t(freedom[known], (resamples, known.sum()))
 
     low, high = np.nanquantile(draws, intervals.TAILS, axis=0)
-    below, above = (draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0)
-    p = np.minimum(2 * (np.minimum(below, above) + 1) / (resamples + 1), 1.0)
+    p = p_values(draws)
     low, high, p, of_images = (
         np.where(missing, np.nan, value) for value in (low, high, p, of_images)
     )
     return Comparison(value_a, value_b, low, high, p, of_images, of_seeds)
 
 
-def _weights(rng: np.random.Generator, images: int, resamples: int):
+def p_values(draws: np.ndarray) -> np.ndarray:
+    """How often chance alone would bring such differences, two-sided: ``[R, M]`` draws -> ``[M]``.
+
+    By the draws on the rarer side of 0, of which one more is counted, so that none is 0.
+    """
+    beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    return np.minimum(2 * (beyond + 1) / (len(draws) + 1), 1.0)
+
+
+def image_weights(rng: np.random.Generator, images: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each draw of the images holds each: ``[r, N]`` at a time, R in all."""
     step = max(_CHUNK // images, 1)
     for first in range(0, resamples, step):
@@ -145,7 +153,7 @@ def _weights(rng: np.random.Generator, images: int, resamples: int):
         yield rng.multinomial(images, np.full(images, 1 / images), size=count).astype(np.float64)
 
 
-def _resampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def resampled(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """``[S, N, K, 3]`` counts and ``[r, N]`` weights -> ``[r, S, K, 3]`` sums, exact."""
     runs, images, classes, kinds = counts.shape
     flat = np.moveaxis(counts, 1, 0).reshape(images, -1).astype(np.float64)  # [N, S K 3]

@@ -119,9 +119,8 @@ def _kernel_gradient(
     x = _padded(x, dilation * (kernel.shape[0] // 2))
     wide = jnp.promote_types(x.dtype, jnp.float32)
     batch, height, width, _ = g.shape
-    examples = largest_divisor(batch, PIECES)
-    rows = largest_divisor(height, PIECES // examples)
-    examples, rows = batch // examples, height // rows
+    parts = largest_divisor(batch, PIECES)
+    examples, rows = batch // parts, height // largest_divisor(height, PIECES // parts)
 
     def tap(i: int, j: int) -> jax.Array:
         seen = _seen(x, i * dilation, j * dilation, (height, width), stride)

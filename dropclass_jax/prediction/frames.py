@@ -131,7 +131,7 @@ def _in_list(path: Path, leave_out: Path | None) -> tuple[list[Path], list[str]]
             notes += left_out
         else:
             found.append(listed)
-    return list({os.path.abspath(file): file for file in found}.values()), notes
+    return path_list.each_once(found), notes
 
 
 def _below(top: Path, file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from dropclass_jax.errors import UserError
@@ -47,4 +48,9 @@ def read(path: Path) -> list[Path]:
         found.append(listed)
     if not found:
         raise UserError(f"{path} is empty: want a list of images, a path a line")
-    return list({os.path.abspath(listed): listed for listed in found}.values())
+    return each_once(found)
+
+
+def each_once(paths: Iterable[Path]) -> list[Path]:
+    """The paths in order, of several that name one place the last spelling."""
+    return list({os.path.abspath(path): path for path in paths}.values())

@@ -198,11 +198,8 @@ def gap(run: Run, classes: Classes) -> Html:
     gaps = _array(run["context_gap"]["gap"])
     if not np.isfinite(gaps).any():
         return b(run["label"]) + ": no class is in both splits and found in one of them."
-    tail = [
-        k
-        for k, c in enumerate(classes)
-        if summary.group_of(c["train_pixel_share"]) == "tail" and np.isfinite(gaps[k])
-    ]
+    rare = [k for k, c in enumerate(classes) if summary.group_of(c["train_pixel_share"]) == "tail"]
+    tail = [k for k in rare if np.isfinite(gaps[k])]
     worst = int(np.nanargmax(gaps))
     sentence = b(run["label"]) + f": a class {_changes(-np.nanmean(gaps))} on average"
     if tail:
@@ -210,11 +207,7 @@ def gap(run: Run, classes: Classes) -> Html:
     if gaps[worst] > 0:
         sentence += "; " + names([worst], classes) + f" loses most, {points(gaps[worst])}"
     inside = _array(run["context_gap"]["inside"])
-    rare = [
-        k
-        for k, c in enumerate(classes)
-        if summary.group_of(c["train_pixel_share"]) == "tail" and np.isfinite(inside[k])
-    ]
+    rare = [k for k in rare if np.isfinite(inside[k])]
     lost = sum(inside[k] < HARDLY for k in rare)
     if lost:
         sentence += (

@@ -205,8 +205,8 @@ def score_curves(
         **{f"{split}/{head}/{name}": scores[name] for name in ("mean_iou", "pixel_accuracy")},
         **{f"{split}/{head}/mean_iou of {g} classes": mean for g, (mean, _) in groups.items()},
         **{
-            f"{split} class IoU/{head}/{about['name']}": value
-            for about, value in zip(classes, iou, strict=True)
+            f"{split} class IoU/{head}/{entry['name']}": value
+            for entry, value in zip(classes, iou, strict=True)
         },
     }
     return {tag: value for tag, value in curves.items() if value is not None}
