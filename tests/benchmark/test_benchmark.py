@@ -7,7 +7,8 @@ import dataclasses
 import json
 import sys
 from functools import partial
-from types import SimpleNamespace
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -296,6 +297,9 @@ def everything(named_tiny, monkeypatch, quickly):
     monkeypatch.setattr(timing, "LEAST_SECONDS", 0)
     monkeypatch.setattr(hardware, "_CPU", (64, 2**12))
     monkeypatch.setattr(side, "started", started)
+    installed = ModuleType("torch")  # or there is nothing to compare with where it is not
+    installed.__spec__ = ModuleSpec("torch", None)
+    monkeypatch.setitem(sys.modules, "torch", installed)
     others = {
         "small blocks": case.Settings(block_bytes=2**12),
         "without donation": case.Settings(remat=True, donate=False),
