@@ -10,7 +10,7 @@ from dropclass_jax.models.segmenter import Segmenter
 
 
 def after_features(model: Segmenter) -> Segmenter:
-    """The part of a network that takes the features ``[B, h, w, C]`` in place of the images.
+    """The part of a network after its features ``[B, h, w, C]``, as a function of them.
 
     It is applied to the model's own variables and gives its outputs, so that what comes after the
     features can be computed many times for one pass through the backbone.

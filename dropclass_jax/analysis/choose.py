@@ -39,7 +39,7 @@ class Subset:
 
 
 def spread(source: Source, images: int | None) -> Source:
-    """So many images from all over a source, for neighbours are often alike; all by default."""
+    """Picks images spread evenly over a source, as neighbours are often alike; all by default."""
     if images is None or images >= len(source):
         return source
     return Subset(source, np.linspace(0, len(source) - 1, images).round().astype(int))

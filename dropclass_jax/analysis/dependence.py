@@ -1,4 +1,4 @@
-"""Who leans on whom: what every class loses when the features of one class are left out.
+"""Class dependence: how the IoU of every class changes when one class's features are left out.
 
 The backbone runs once an image; what comes after its features runs once for every class left out.
 """
@@ -93,7 +93,7 @@ class Effect(NamedTuple):
 
     NaN for a class that is not labelled: its IoU would say only that it is never found where it is
     not. Intervals are for other images of the same kind, seen by the same network; they are NaN
-    for a class that is labelled in fewer than ``FEW`` images.
+    for a class that is labelled in fewer than ``bootstrap.FEW`` images.
 
     Attributes:
       iou: ``[K]`` float64, with nothing left out.
@@ -117,7 +117,6 @@ class Effect(NamedTuple):
     leaning_high: np.ndarray
 
 
-FEW = 5  # images: of fewer, draws of the images tell too little
 RESAMPLES = 5_000
 
 
@@ -150,7 +149,7 @@ def effect(counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Eff
         low[i], high[i] = np.nanquantile(draws, intervals.TAILS, axis=0)
         p[i] = bootstrap.p_values(draws)
         total += np.where(others[i], draws, 0.0)
-    known = labelled.sum(axis=0) >= FEW
+    known = labelled.sum(axis=0) >= bootstrap.FEW
     low, high, p = (np.where(known, array, np.nan) for array in (low, high, p))
     found = bootstrap.discoveries(p.ravel()).reshape(p.shape)
     mean = total / max(classes - 1, 1)

@@ -1,4 +1,4 @@
-"""Standard output that no command dies of: a closed pipe, a full disk, a poor encoding."""
+"""Standard output that survives a closed pipe, a full disk and a narrow encoding."""
 
 from __future__ import annotations
 

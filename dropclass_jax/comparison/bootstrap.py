@@ -19,6 +19,7 @@ from scipy import stats
 from dropclass_jax.comparison import intervals
 
 RESAMPLES = 10_000
+FEW = 5  # images: of a class in fewer of them, draws of the images tell too little
 _CHUNK = 2_000_000  # weights that are in memory at a time
 
 
@@ -109,7 +110,8 @@ def compare(
 
     Returns:
       With M as ``scores`` gives it. A score that a side does not have is NaN, and so is what is
-      said of its difference.
+      said of its difference. Of a class that is labelled in fewer than ``FEW`` images, so is all
+      that is said by draws of the images.
     """
     rng = np.random.default_rng(seed)
     sides = [scores(side.sum(axis=1), groups) for side in (a, b)]  # [S, M], [T, M]
@@ -130,8 +132,10 @@ def compare(
 
     low, high = np.nanquantile(draws, intervals.TAILS, axis=0)
     p = p_values(draws)
+    few = (a[0, :, :, 1] > 0).sum(axis=0) < FEW  # [K]
+    unknown = missing | np.concatenate([np.zeros(len(missing) - len(few), bool), few])
     low, high, p, of_images = (
-        np.where(missing, np.nan, value) for value in (low, high, p, of_images)
+        np.where(unknown, np.nan, value) for value in (low, high, p, of_images)
     )
     return Comparison(value_a, value_b, low, high, p, of_images, of_seeds)
 
@@ -139,9 +143,10 @@ def compare(
 def p_values(draws: np.ndarray) -> np.ndarray:
     """How often chance alone would bring such differences, two-sided: ``[R, M]`` draws -> ``[M]``.
 
-    By the draws on the rarer side of 0, of which one more is counted, so that none is 0.
+    By the draws on the rarer side of 0, of which one more is counted, so that none is 0. A draw
+    that holds nothing of a class is NaN, and speaks for neither side: it is counted on both.
     """
-    beyond = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    beyond = np.minimum((~(draws > 0)).sum(axis=0), (~(draws < 0)).sum(axis=0))
     return np.minimum(2 * (beyond + 1) / (len(draws) + 1), 1.0)
 
 

@@ -36,15 +36,15 @@ def checksums(files: Sequence[File], memory: Path) -> list[int | None]:
         written is not an error.
     """
     known = _read(memory)
-    found = list(progress(ordered_map(lambda f: _checksum(f, known), files), "files", len(files)))
+    sums = list(progress(ordered_map(lambda f: _checksum(f, known), files), "files", len(files)))
     fresh = {
         file.where: [file.size, file.changed, crc]
-        for file, crc in zip(files, found, strict=True)
+        for file, crc in zip(files, sums, strict=True)
         if file.changed is not None and crc is not None
     }
     if not fresh.items() <= known.items():
         _write(memory, {**known, **fresh})
-    return found
+    return sums
 
 
 def _checksum(file: File, known: Mapping[str, list[int]]) -> int | None:

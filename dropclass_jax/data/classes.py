@@ -283,9 +283,9 @@ def _count(file: File) -> tuple[str, list[int], list[int]] | None:
         kind, codes = masks.read_codes(file)
     except UserError:
         return None
-    found, pixels = np.unique(codes, return_counts=True)
-    found = found[: masks.MAX_CLASSES + 2]  # enough to see that they are too many
-    return kind, found.tolist(), pixels[: len(found)].tolist()
+    values, pixels = np.unique(codes, return_counts=True)
+    values = values[: masks.MAX_CLASSES + 2]  # enough to see that they are too many
+    return kind, values.tolist(), pixels[: len(values)].tolist()
 
 
 def _display_colors(kind: str, codes: Sequence[int], files: Iterable[File]) -> list[Color]:

@@ -26,13 +26,13 @@ def values(files: Sequence[File], memory: Path) -> list[list[int]]:
       memory: a JSON file that remembers them; done without where it cannot be written.
     """
     known = _read(memory)
-    found = list(progress(ordered_map(lambda f: _values(f, known), files), "classes", len(files)))
-    fresh = {file.where: [*_stamp(file), held] for file, held in zip(files, found, strict=True)}
+    each = list(progress(ordered_map(lambda f: _values(f, known), files), "classes", len(files)))
+    fresh = {file.where: [*_stamp(file), held] for file, held in zip(files, each, strict=True)}
     if not fresh.items() <= known.items():
         with contextlib.suppress(OSError):
             memory.parent.mkdir(parents=True, exist_ok=True)
             write_text(memory, json.dumps({**known, **fresh}))
-    return found
+    return each
 
 
 def _stamp(file: File) -> list[int | None]:

@@ -95,14 +95,14 @@ def folder(root: Path, inside: str = "") -> dict[str, File]:
 
     Names that begin with a dot are hidden: they and what is below them are left out.
     """
-    found = {}
+    members = {}
     for where, names, files in os.walk(root / inside, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             path = Path(where, name)
             if not name.startswith(".") and path.is_file():
-                found[path.relative_to(root).as_posix()] = on_disk(path)
-    return found
+                members[path.relative_to(root).as_posix()] = on_disk(path)
+    return members
 
 
 def zip_archive(path: Path) -> dict[str, File]:

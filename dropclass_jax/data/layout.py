@@ -181,19 +181,19 @@ def pair_up(folders: Folders) -> Found:
 
 def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[str]]:
     """Images by their names without suffix, faults of doubled names, notes of other files."""
-    found: dict[str, File] = {}
+    by_name: dict[str, File] = {}
     faults, strays = [], []
     for path, file in files.folder(folder).items():
         if not path.lower().endswith(SUFFIXES):
             strays.append(files.shown(path))
             continue
         name = files.key(str(PurePosixPath(path).with_suffix("")))
-        if name in found:
-            faults.append(f"{file.where} and {found[name].where} have one name: remove one")
+        if name in by_name:
+            faults.append(f"{file.where} and {by_name[name].where} have one name: remove one")
         else:
-            found[name] = file
+            by_name[name] = file
     notes = []
     if strays:
         more = f" and {len(strays) - 1} more" if strays[1:] else ""
         notes.append(f"{folder}: left out, as no {kind}: {strays[0]}{more}")
-    return found, faults, notes
+    return by_name, faults, notes

@@ -54,18 +54,18 @@ def find(source_dir: Path, option: str, rules: exports.Rules) -> Source:
         return _plain(source_dir, option, rules)
     path = Path(option).expanduser() if option else source_dir / "classes.yaml"
     is_given = bool(option) or path.exists()
-    found, where, notes = export.classes, export.listed_in, list(export.notes)
+    named, where, notes = export.classes, export.listed_in, list(export.notes)
     if is_given:
         where = str(path)
-        found = classes.read(path) if export.classes is None else naming.read(path, export.classes)
-    elif found is None:
+        named = classes.read(path) if export.classes is None else naming.read(path, export.classes)
+    elif named is None:
         if source_dir.is_file():
             raise UserError(f"{source_dir} does not say what its classes are: unpack it")
         pairs = [pair.label for f in export.splits.values() for pair in f.pairs]
         other = (ade20k.OTHER,) if ade20k.is_here(source_dir) else ()
         notes.append(classes.make(path, pairs, other))
-        found = classes.read(path)
-    return Source(found, where, export.splits, notes)
+        named = classes.read(path)
+    return Source(named, where, export.splits, notes)
 
 
 def _plain(source_dir: Path, option: str, rules: exports.Rules) -> Source:
@@ -78,16 +78,16 @@ def _plain(source_dir: Path, option: str, rules: exports.Rules) -> Source:
             "is none: write values to ignore into classes.yaml"
         )
     folders, notes = layout.find_splits(source_dir)
-    found = {split or "train": layout.pair_up(where) for split, where in folders.items()}
-    train = found["train"]
+    splits = {split or "train": layout.pair_up(where) for split, where in folders.items()}
+    train = splits["train"]
     if not train.pairs:
         faults = f": {train.faults[0]}" if train.faults else ""
         raise UserError(f"{source_dir} holds no image with a mask{faults}")
     path = Path(option).expanduser() if option else source_dir / "classes.yaml"
     if not option and not path.exists():
-        labels = [pair.label for f in found.values() for pair in f.pairs]
+        labels = [pair.label for f in splits.values() for pair in f.pairs]
         notes.insert(0, classes.make(path, labels))
-    return Source(classes.read(path), "classes.yaml", found, notes)
+    return Source(classes.read(path), "classes.yaml", splits, notes)
 
 
 def draw_val(

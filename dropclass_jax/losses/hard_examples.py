@@ -10,8 +10,8 @@ import numpy as np
 from jax import lax
 
 from dropclass_jax.losses.pixels import Pair, cross_entropy, nll, pixel_pair, pixel_weights
+from dropclass_jax.losses.upsampled import map_pixels
 from dropclass_jax.ops.labels import IGNORE_LABEL
-from dropclass_jax.ops.resize import resize_bilinear
 
 
 def ohem(
@@ -47,7 +47,9 @@ def ohem(
       ``(sum of weight * nll, sum of weight)`` over the hard pixels, float32 or wider. The second
       depends on the logits too, and has no gradient.
     """
-    surprise = nll_of_pixels(lax.stop_gradient(logits), labels)  # [B, H, W]
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    fixed = lax.stop_gradient(logits).astype(wide)
+    surprise = map_pixels(partial(_nll, axis=1), fixed, labels, ignore_label=ignore_label)
     labelled = labels != ignore_label
     hardness = jnp.where(labelled, surprise, -1.0)
     at_least = jnp.ceil(min_kept * jnp.sum(labelled, axis=(1, 2))).astype(jnp.int32)  # [B]
@@ -104,27 +106,7 @@ def focal_sum(
     return jnp.sum(surprise * doubt**gamma * weight)
 
 
-def nll_of_pixels(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The cross-entropy of each pixel, computed one image at a time.
-
-    Args:
-      logits: ``[B, h, w, K]``, float; upsampled to the labels' size.
-      labels: ``[B, H, W]``, integer. Where a label is not a class, the result is meaningless, but
-        finite for finite logits.
-
-    Returns:
-      ``[B, H, W]``, float32 or wider, 0 or more.
-    """
-
-    def of_image(image: tuple[jax.Array, jax.Array]) -> jax.Array:
-        logits, labels = image
-        wide = jnp.promote_types(logits.dtype, jnp.float32)
-        return _nll(resize_bilinear(logits.astype(wide)[None], labels.shape)[0], labels)
-
-    return lax.map(of_image, (logits, labels))
-
-
-def _nll(logits: jax.Array, labels: jax.Array, axis: int = -1) -> jax.Array:
+def _nll(logits: jax.Array, labels: jax.Array, axis: int) -> jax.Array:
     """``pixels.nll`` clipped at 0, below which rounding may leave it."""
     return jnp.maximum(nll(logits, labels, axis), 0)
 

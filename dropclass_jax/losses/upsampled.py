@@ -1,8 +1,9 @@
-"""Sums over the pixels of upsampled logits, which never exist as a whole.
+"""Sums over the pixels of upsampled logits, and maps of them, a few rows at a time.
 
 Logits ``[B, h, w, K]`` are compared with labels ``[B, H, W]``. Upsampled they would be the largest
-array of a step, and their softmax and its gradient as large again. Here a few rows of pixels are
-upsampled at a time, and their gradient is folded back to ``[B, h, w, K]`` at once.
+array of a step, and their softmax and its gradient as large again. Here they never exist as a
+whole: a few rows of pixels are upsampled at a time, and their gradient is folded back to
+``[B, h, w, K]`` at once.
 """
 
 from __future__ import annotations
@@ -76,6 +77,53 @@ def sum_over_pixels(
     Returns:
       The sum, a scalar in the dtype of the logits.
     """
+    parts = _parts(logits, labels, ignore_label, block_bytes)
+    return _sum(partial(_of_block, pixel_loss), _planes(logits), parts, constants)
+
+
+def map_pixels(
+    of_pixels: PixelLoss, logits: jax.Array, labels: jax.Array, *, ignore_label: int
+) -> jax.Array:
+    """``of_pixels(upsampled logits, labels)``, some rows of pixels at a time.
+
+    Not for differentiation, which would keep every block.
+
+    Args:
+      of_pixels: from logits ``[B, K, r, W]`` and labels ``[B, r, W]`` of any r rows to a value of
+        each pixel, ``[B, r, W]``.
+      logits: ``[B, h, w, K]``, float; upsampled bilinearly (half-pixel centres).
+      labels: ``[B, H, W]``, integer.
+      ignore_label: a label that may stand for rows beyond the picture.
+
+    Returns:
+      ``[B, H, W]``, in the dtype of ``of_pixels``.
+    """
+    planes, parts = _planes(logits), _parts(logits, labels, ignore_label, None)
+    window = parts[1].shape[-1]
+
+    def of_part(part: Any) -> jax.Array:
+        first, *rest = part
+        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
+        return _of_block(of_pixels, rows, *rest)
+
+    values = lax.map(of_part, parts)  # [n, B, r, W]
+    batch, height, width = labels.shape
+    return jnp.swapaxes(values, 0, 1).reshape(batch, -1, width)[:, :height]
+
+
+def _planes(logits: jax.Array) -> jax.Array:
+    """The classes first, ``[B, K, h, w]``.
+
+    A sum over them then adds whole rows of pixels, where in the last axis they would be a short sum
+    for every pixel.
+    """
+    return jnp.moveaxis(logits, 3, 1)
+
+
+def _parts(
+    logits: jax.Array, labels: jax.Array, ignore_label: int, block_bytes: int | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each block, the first row of its window, its matrix and its labels ``[n, B, r, W]``."""
     size = block_bytes or BLOCK_BYTES.get(jax.default_backend(), DEFAULT_BLOCK_BYTES)
     batch, height, width = labels.shape
     row_bytes = batch * width * logits.shape[-1] * logits.dtype.itemsize
@@ -84,24 +132,20 @@ def sum_over_pixels(
     blocks = _blocks(logits.shape[1], height, rows)
     padding = len(blocks.first) * rows - height
     labels = jnp.pad(labels, ((0, 0), (0, padding), (0, 0)), constant_values=ignore_label)
-    labels = jnp.swapaxes(labels.reshape(batch, -1, rows, width), 0, 1)  # [n, B, r, W]
-    block_loss = partial(_block_loss, pixel_loss)
-    parts = (jnp.asarray(blocks.first), jnp.asarray(blocks.matrices, logits.dtype), labels)
-    # The classes first: a sum over them then adds whole rows of pixels, where in the last axis they
-    # would be a short sum for every pixel.
-    return _sum(block_loss, jnp.moveaxis(logits, 3, 1), parts, constants)
+    labels = jnp.swapaxes(labels.reshape(batch, -1, rows, width), 0, 1)
+    return jnp.asarray(blocks.first), jnp.asarray(blocks.matrices, logits.dtype), labels
 
 
-def _block_loss(
-    pixel_loss: PixelLoss, window: jax.Array, matrix: jax.Array, labels: jax.Array, *constants: Any
+def _of_block(
+    of_pixels: PixelLoss, window: jax.Array, matrix: jax.Array, labels: jax.Array, *constants: Any
 ) -> jax.Array:
-    """``window [B, K, m, w]`` and ``matrix [r, m]`` to the loss of ``labels [B, r, W]``."""
+    """``of_pixels`` of ``labels [B, r, W]``, from ``window [B, K, m, w]`` and ``matrix [r, m]``."""
     wide = resize_axis(window, 3, labels.shape[2])
     # A batch of small products, one for each image and class: nothing is transposed.
     matrices = jnp.broadcast_to(matrix, (*wide.shape[:2], *matrix.shape))
     by_plane = (((3,), (2,)), ((0, 1), (0, 1)))
     rows = lax.dot_general(matrices, wide, by_plane, precision="highest")  # [B, K, r, W]
-    return pixel_loss(rows, labels, *constants)
+    return of_pixels(rows, labels, *constants)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -1,8 +1,8 @@
-"""Inverted residual blocks, which MobileNetV3 and EfficientNet are made of.
+"""Inverted residual blocks, the building blocks of MobileNetV3 and EfficientNet.
 
-A 1x1 convolution widens, a depthwise one looks around, squeeze-and-excitation (where there is one)
-weighs the channels, a 1x1 convolution narrows again, without an activation (Sandler et al.,
-"MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018).
+A 1x1 convolution expands the channels, a depthwise convolution and optional squeeze-and-excitation
+follow, and a linear 1x1 convolution projects back to few channels (Sandler et al., "MobileNetV2:
+Inverted Residuals and Linear Bottlenecks", CVPR 2018).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dropclass_jax.models.layers import ConvNorm, Layers, global_mean
 
 
 class Block(NamedTuple):
-    """One inverted residual block.
+    """Hyperparameters of one inverted residual block.
 
     Attributes:
       kernel_size: of the depthwise convolution.
-      expanded: its channels.
-      features: channels of the block's output.
-      activation: after the widening and the depthwise convolution.
-      squeeze: with squeeze-and-excitation.
+      expanded: channels of the depthwise convolution.
+      features: output channels.
+      activation: applied after the expansion and after the depthwise convolution.
+      squeeze: whether to use squeeze-and-excitation.
       stride: of the depthwise convolution.
     """
 
@@ -39,17 +39,21 @@ class Block(NamedTuple):
 def dilated(
     blocks: Sequence[Block], output_stride: int, *, stride: int, dilate_first: bool
 ) -> Iterator[tuple[Block, int]]:
-    """The blocks as they are at an output stride, each with its kernel's dilation.
+    """Limits the output stride of a sequence of blocks by atrous convolution.
 
-    A block that may not stride any further dilates instead, with the same weights (Chen et al.,
-    "Rethinking Atrous Convolution", 2017, section 3.1).
+    A block that would exceed the output stride has stride 1, and the kernels after it are dilated
+    instead; the weights keep their shapes (Chen et al., "Rethinking Atrous Convolution for Semantic
+    Image Segmentation", 2017, section 3.1).
 
     Args:
-      blocks: as they stride where nothing is dilated.
-      output_stride: the largest stride.
-      stride: of what the first block is given.
-      dilate_first: whether a block whose own stride has become dilation dilates its kernel too, as
-        torchvision has it; else only those after it do, as in DeepLab, and in ``resnet``.
+      blocks: with the strides of the undilated network.
+      output_stride: the largest stride allowed, relative to the image.
+      stride: of the first block's input, relative to the image.
+      dilate_first: whether the block that loses its stride is dilated itself, as in torchvision;
+        otherwise only the blocks after it are, as in DeepLab and in ``resnet``.
+
+    Yields:
+      Each block with its new stride, and the dilation of its depthwise convolution.
     """
     dilation = 1
     for block in blocks:
@@ -62,9 +66,12 @@ def dilated(
 
 
 class InvertedResidual(nn.Module):
-    """One block: ``[B, h, w, C]`` to ``[B, ceil(h / stride), ceil(w / stride), features]``.
+    """One inverted residual block; its input is added where the output has the same shape.
 
-    The sum with its input, where both have the same shape.
+    Attributes:
+      layers: creates the convolutions and norms.
+      block: hyperparameters.
+      dilation: of the depthwise convolution.
     """
 
     layers: Layers
@@ -73,6 +80,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps ``[B, h, w, C]`` to ``[B, ceil(h / stride), ceil(w / stride), features]``."""
         layers, block = self.layers, self.block
         y = x
         if block.expanded != x.shape[-1]:
@@ -94,9 +102,10 @@ class InvertedResidual(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weighs every channel by what the whole map holds (Hu et al., CVPR 2018); keeps the shape.
+    """Squeeze-and-excitation: scales every channel by a gate computed from the global mean.
 
-    As MobileNetV3 has it: a quarter of the channels in between, and a hard sigmoid.
+    Hu et al., CVPR 2018, in MobileNetV3's form: a bottleneck of a quarter of the channels and a
+    hard sigmoid (Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.3).
     """
 
     layers: Layers
@@ -110,7 +119,7 @@ class SqueezeExcitation(nn.Module):
 
 
 def divisible(channels: int, by: int = 8) -> int:
-    """The multiple of ``by`` nearest to ``channels``, but never less than nine tenths of it.
+    """Rounds a number of channels to a multiple of ``by``, at most a tenth below ``channels``.
 
     >>> divisible(18), divisible(20), divisible(2)
     (24, 24, 8)

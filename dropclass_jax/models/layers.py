@@ -1,4 +1,4 @@
-"""The layers every backbone and head is made of, and the one place that decides their settings."""
+"""Convolutions, norms and dropout shared by all backbones and heads, and their settings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,24 @@ from dropclass_jax.ops import axis, convolution, depthwise
 
 
 def he_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    """N(0, 2 / fan_in) for a kernel ``[kh, kw, in / groups, out]`` (He et al., 2015)."""
+    """He initialisation: normal with variance 2 / fan_in.
+
+    He et al., "Delving Deep into Rectifiers", ICCV 2015, equation 10.
+
+    Args:
+      key: a PRNG key.
+      shape: of the kernel, ``[kh, kw, in / groups, out]``.
+      dtype: of the result.
+    """
     return normal(math.sqrt(2 / math.prod(shape[:-1])))(key, shape, dtype)
 
 
 def normal(stddev: float) -> nn.initializers.Initializer:
-    """N(0, stddev^2), the same numbers as ``flax.linen.initializers.normal``.
+    """Initialiser that draws from a normal distribution with mean 0.
 
-    Drawn as a vector: XLA takes several times as long to compile a draw of four axes, and a network
-    has about a hundred of them.
+    Returns the same numbers as ``flax.linen.initializers.normal``, but draws a vector and reshapes
+    it: XLA takes several times as long to compile a draw of four axes, and a network has about a
+    hundred of them.
     """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -45,7 +54,7 @@ def _convolve(
     precision: Any = None,
     **settings: Any,
 ) -> jax.Array:
-    """``lax.conv_general_dilated`` of a square kernel, in a form of our own where there is one."""
+    """``lax.conv_general_dilated`` for square kernels, in the forms of ``ops`` where they apply."""
     size, _, inputs, outputs = kernel.shape
     stride, dilation = strides[0], rhs_dilation[0]
     groups = settings["feature_group_count"]
@@ -75,19 +84,23 @@ def _convolve(
 
 
 def _same_depthwise(x: jax.Array, kernel: jax.Array, *, dilation: int) -> jax.Array:
-    """At stride 2 with TensorFlow's padding, which an even size has one less of in front."""
+    """Depthwise convolution of stride 2 with TensorFlow's padding, as one with symmetric padding.
+
+    On an even size TensorFlow pads one row less in front.
+    """
     rows, columns = (1 - size % 2 for size in x.shape[1:3])
-    # A zero more in front moves the outputs on by half a stride each, and the first of them out.
+    # One more row of zeros in front shifts the windows to where TensorFlow has them. The first
+    # output is then a window that TensorFlow does not have.
     x = jnp.pad(x, ((0, 0), (rows, 0), (columns, 0), (0, 0)))
     return depthwise.depthwise(x, kernel, 2, dilation)[:, rows:, columns:]
 
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """Makes the convolutions and norms of a network, so that their settings are decided once.
+    """Creates a network's convolutions and norms, all with the same settings.
 
-    A value, compared by its fields, that backbones and heads take as an attribute. Its methods
-    are called where ``nn.Conv`` would be, inside a compact ``__call__``.
+    Backbones and heads take it as an attribute and call its methods inside a compact ``__call__``,
+    in place of ``nn.Conv`` and ``nn.BatchNorm``. It is a value: equal fields, equal layers.
 
     Attributes:
       kernel_init: initialiser of convolution kernels ``[kh, kw, in, out]``.
@@ -97,7 +110,7 @@ class Layers:
         even input, the far side takes more. With stride 1 they are the same.
       momentum, epsilon, axis_name: see ``BatchNorm``.
       freeze_bn: ``BatchNorm.frozen``.
-      remat: whether ``block`` makes blocks that are computed again in the backward pass.
+      remat: whether ``block`` rematerialises blocks in the backward pass.
     """
 
     kernel_init: nn.initializers.Initializer = he_normal
@@ -121,9 +134,19 @@ class Layers:
         kernel_init: nn.initializers.Initializer | None = None,
         name: str | None = None,
     ) -> nn.Conv:
-        """A square convolution of odd size: ``[B, H, W, C]`` to ``[B, ceil(H / stride), ...]``.
+        """Creates a convolution with a square kernel of odd size.
 
-        ``kernel_init`` is the network's unless one is given.
+        It maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``.
+
+        Args:
+          features: output channels.
+          kernel_size: height and width of the kernel, odd.
+          stride: of rows and columns.
+          dilation: of the kernel.
+          groups: channel groups; ``C`` of them make a depthwise convolution.
+          use_bias: whether to add a bias.
+          kernel_init: ``Layers.kernel_init`` by default.
+          name: of the submodule.
         """
         padding = (dilation * (kernel_size // 2),) * 2
         return nn.Conv(
@@ -141,7 +164,12 @@ class Layers:
         )
 
     def norm(self, name: str | None = None, start: tuple[float, float] = (1.0, 0.0)) -> BatchNorm:
-        """A ``BatchNorm``, to be called with ``(x, train)``."""
+        """Creates a ``BatchNorm``, which is called with ``(x, train)``.
+
+        Args:
+          name: of the submodule.
+          start: initial scale and bias.
+        """
         return BatchNorm(
             momentum=self.momentum,
             epsilon=self.epsilon,
@@ -153,19 +181,22 @@ class Layers:
         )
 
     def block(self, module: type[nn.Module]) -> type[nn.Module]:
-        """A class of modules called with ``(x, train)``, for the backbone to use in its place.
+        """Returns ``module``, rematerialised in the backward pass if ``remat`` is set.
 
-        With ``remat`` a block keeps its input alone for the backward pass, and computes its inside
-        again there (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016): the same
-        numbers from less memory and one more forward pass of the blocks.
+        A rematerialised block stores nothing but its input and runs forward again in the backward
+        pass (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016): the same numbers,
+        from less memory and more time.
+
+        Args:
+          module: a class of modules that are called with ``(x, train)``.
         """
         return nn.remat(module, static_argnums=(2,)) if self.remat else module
 
 
 class ConvNorm(nn.Module):
-    """Convolution then norm, as the submodules ``conv`` and ``norm``; ReLU is the caller's.
+    """Convolution followed by batch norm, without an activation.
 
-    Attributes: as of ``Layers.conv``.
+    The submodules are named ``conv`` and ``norm``. Attributes are those of ``Layers.conv``.
     """
 
     layers: Layers
@@ -178,7 +209,7 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
+        """Maps ``[B, H, W, C]`` to ``[B, ceil(H / stride), ceil(W / stride), features]``."""
         conv = self.layers.conv(
             self.features,
             self.kernel_size,
@@ -192,14 +223,15 @@ class ConvNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Training sets a share of the values to 0 and scales up the rest (Srivastava et al., 2014).
+    """Dropout whose draw does not depend on how the batch is split over devices.
 
-    What is dropped is a function of the ``dropout`` key and the example's row in the global batch,
-    so that N devices drop what one device with the whole batch would.
+    In training, sets a share of the values to 0 and divides the rest by the share that is kept
+    (Srivastava et al., JMLR 2014). What is dropped is a function of the ``dropout`` key and of the
+    example's row in the global batch, so N devices drop what one device would.
 
     Attributes:
-      rate: the share, 0 to below 1.
-      axis_name: mapped axis that the batch is spread over, or None.
+      rate: probability that a value is dropped, 0 to below 1.
+      axis_name: mapped axis that the batch is split over, or None.
     """
 
     rate: float
@@ -207,10 +239,13 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, rows: jax.Array | None = None) -> jax.Array:
-        """Keeps the shape ``[B, ...]`` and the dtype; ``train`` needs a ``dropout`` key.
+        """Applies dropout to ``x [B, ...]``; shape and dtype stay.
 
-        ``rows [B]`` says where in the global batch the examples are; by default they are all that
-        the device holds of it.
+        Args:
+          x: any float array with the batch as its first axis.
+          train: if False, ``x`` is returned as it is. If True, a ``dropout`` key is needed.
+          rows: ``[B]``, integer, each example's row in the global batch. By default ``x`` is the
+            device's whole share of the batch.
         """
         if not train or self.rate == 0 or self.is_initializing():
             return x
@@ -222,9 +257,10 @@ class Dropout(nn.Module):
 
 
 def dropout_rows(rows: jax.Array) -> AbstractContextManager[None]:
-    """While it is open, the networks that are applied give ``rows [B]`` to every ``Dropout``.
+    """Context manager in which every ``Dropout`` receives ``rows [B]``.
 
-    For a batch that is taken in parts. Heads need not know, as they would if it were an argument.
+    For gradient accumulation, which applies a network to a few rows of the batch at a time. Passed
+    as an argument, the rows would have to go through every head.
     """
 
     def hand_over(
@@ -238,9 +274,9 @@ def dropout_rows(rows: jax.Array) -> AbstractContextManager[None]:
 
 
 def global_mean(x: jax.Array) -> jax.Array:
-    """The mean over every map, ``[B, H, W, C]`` to ``[B, 1, 1, C]`` of the same dtype.
+    """Global average pooling, ``[B, H, W, C]`` to ``[B, 1, 1, C]`` of the same dtype.
 
-    Summed up in at least float32: bfloat16 would lose most of a large map's digits.
+    Accumulates in at least float32: bfloat16 would lose most of a large map's digits.
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=wide).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""How images are brought to a network."""
+"""Input normalisation of a network."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def load_state_dict(
     arrays = _in_our_form(state_dict)
     torch_names = torch_keys(variables)
     paths = {"/".join(path): path for path in flat} | torch_names
-    found: dict[Path, str] = {}
+    keys: dict[Path, str] = {}
     unused = []
     for key in arrays:
         if key.endswith("num_batches_tracked"):
@@ -101,16 +101,16 @@ def load_state_dict(
         path = paths.get(key if _is_ours(key) else strip_prefix(key))
         if path is None:
             unused.append(key)
-        elif path in found:
+        elif path in keys:
             raise UserError(
-                f"{key} is in the weights twice, also as {found[path]}: keep one of them"
+                f"{key} is in the weights twice, also as {keys[path]}: keep one of them"
             )
         else:
-            found[path] = key
+            keys[path] = key
 
-    fresh = _fresh_parts(flat, found, arrays)
-    unused += [key for path, key in found.items() if _part(path) in fresh]
-    taken = {path: key for path, key in found.items() if _part(path) not in fresh}
+    fresh = _fresh_parts(flat, keys, arrays)
+    unused += [key for path, key in keys.items() if _part(path) in fresh]
+    taken = {path: key for path, key in keys.items() if _part(path) not in fresh}
     # Shapes are checked before missing tensors: they give the more specific error.
     loaded = {path: _converted(key, arrays[key], flat[path]) for path, key in taken.items()}
     missing = [path for path in flat if path not in taken]

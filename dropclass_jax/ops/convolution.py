@@ -1,11 +1,11 @@
 """Convolutions in the form that each platform is fast at, with the gradients of its own.
 
 XLA differentiates a convolution into convolutions. Its CPU backend has a fast library for most, but
-not for the gradients of kernels of few channels, nor for convolutions over a dilated input (the
-input's gradient at stride 2), which take 2 to 5 times as long as need be. On a CPU those are
-written here as what is fast there: products of matrices, and small convolutions in place of a
-dilated one. They are the same sums, rounded otherwise. Compiled for any other platform a gradient
-is what XLA's own rules give.
+not for the gradients of kernels, nor for convolutions over a dilated input (the input's gradient at
+stride 2), which take 1.5 to 5 times as long as need be. On a CPU those are written here as what is
+fast there: products of matrices, and small convolutions in place of a dilated one. They are the
+same sums, rounded otherwise. Compiled for any other platform a gradient is what XLA's own rules
+give.
 """
 
 from __future__ import annotations
@@ -112,15 +112,8 @@ def _gradients(
     """Those that XLA's own rules give."""
     plain = partial(_convolution, stride=stride, precision=precision)
     (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(g)
-    return dx, _kernel_by_rule(x, kernel, g, stride, precision)
-
-
-def _kernel_by_rule(
-    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, precision: Any
-) -> jax.Array:
-    plain = partial(_convolution, x, stride=stride, precision=precision)
-    (dk,) = jax.linear_transpose(plain, kernel)(g)
-    return dk
+    (dk,) = jax.linear_transpose(partial(plain, x), kernel)(g)
+    return dx, dk
 
 
 def _gradients_on_a_cpu(
@@ -129,19 +122,12 @@ def _gradients_on_a_cpu(
     """Each in the form that was measured to be the fastest for its channels and stride."""
     inputs, outputs = kernel.shape[2:]
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    if stride == 2:
-        dx = _input_by_phases(x.shape, turned, g, precision)
-        if inputs > outputs > 16:
-            dk = _kernel_by_rule(x, kernel, g, stride, precision)
-        else:
-            dk = _kernel_by_taps(x, g, precision)
-    else:
-        dx = _convolution(g, turned, precision=precision)
-        if outputs <= 16 or (outputs < 64 and outputs % 16):
-            dk = _kernel_by_rows(x, g, precision)
-        else:
-            dk = _kernel_by_rule(x, kernel, g, stride, precision)
-    return dx, dk
+    if stride == 1:
+        whole = inputs > 4 * outputs
+        by_products = _kernel_at_once if whole else _kernel_by_rows
+        return _convolution(g, turned, precision=precision), by_products(x, g, precision)
+    by_products = _kernel_by_phases if inputs >= outputs > 16 else _kernel_by_taps
+    return _input_by_phases(x.shape, turned, g, precision), by_products(x, g, precision)
 
 
 def _beside(x: jax.Array) -> jax.Array:
@@ -158,7 +144,7 @@ def _product(a: jax.Array, b: jax.Array, precision: Any) -> jax.Array:
 
 
 def _kernel_by_rows(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
-    """The kernel's gradient at stride 1: a product for each of its rows."""
+    """The kernel's gradient at stride 1, a product for each of its rows."""
     height, channels = x.shape[1], x.shape[3]
     x, g = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0))), _beside(g)
     rows = [_product(x[:, i : i + height], g, precision) for i in range(3)]
@@ -166,8 +152,38 @@ def _kernel_by_rows(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
     return jnp.stack(rows).reshape(3, channels, 3, -1).swapaxes(1, 2)[:, ::-1]
 
 
+def _kernel_at_once(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
+    """The kernel's gradient at stride 1, one product: for few outputs, whose copies are small."""
+    height, channels = x.shape[1], x.shape[3]
+    g = jnp.pad(_beside(g), ((0, 0), (1, 1), (0, 0), (0, 0)))
+    around = jnp.concatenate([g[:, i : i + height] for i in range(3)], axis=-1)  # [B, H, W, 9 * O]
+    taps = _product(x, around, precision).reshape(channels, 3, 3, -1)
+    return jnp.moveaxis(taps, 0, 2)[::-1, ::-1]
+
+
+def _kernel_by_phases(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
+    """The kernel's gradient at stride 2, a product for each phase of the input.
+
+    An even row is seen by the middle tap alone; an odd one by the last tap of the output above it
+    and the first tap of the one below. Columns likewise.
+    """
+    batch, height, width, outputs = g.shape
+    odd = 2 * height - x.shape[1], 2 * width - x.shape[2]
+    x = jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)))
+    g = jnp.pad(g, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    taps = {}
+    for i in range(2):
+        for j in range(2):
+            seen = [(a, b) for a in ((1,), (0, 2))[i] for b in ((1,), (0, 2))[j]]
+            starts = [(int(a == 0), int(b == 0)) for a, b in seen]
+            gradients = [g[:, a : a + height, b : b + width] for a, b in starts]
+            product = _product(x[:, i::2, j::2], jnp.concatenate(gradients, axis=-1), precision)
+            taps |= zip(seen, jnp.split(product, len(seen), axis=1), strict=True)
+    return jnp.stack([jnp.stack([taps[i, j] for j in range(3)]) for i in range(3)])
+
+
 def _kernel_by_taps(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
-    """The kernel's gradient at stride 2: a product for each tap, or for a row of few channels."""
+    """The kernel's gradient at stride 2, a product for each tap, or for a row of few channels."""
     channels = x.shape[3]
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     batch, height, width, outputs = g.shape

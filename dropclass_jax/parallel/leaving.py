@@ -1,4 +1,4 @@
-"""How a process of several ends when it cannot go on: with one line, and one of two exit codes.
+"""Exit of one process of a multi-process run that fails: one line, and one of two exit codes.
 
 Two threads may want to end it: its own, which has met an error, and one of jax's runtime, which
 aborts the process when it finds the others gone. Whichever is first ends it; the other waits for

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dropclass_jax.analysis.dependence import FEW
+from dropclass_jax.comparison.bootstrap import FEW
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.reporting.analysis_figures import Runs, signed

@@ -123,6 +123,7 @@ def figure(outcome: Outcome) -> Figure:
             ("s", ORANGE, "white", "(lower): asked for alone"),
             ("D", GRID, "white", "within noise"),
             ("x", GRID, "white", "0 in both"),
+            ("|", GRID, "white", "too few images for an interval"),
         )
         if any(_look(row) == (color, marker, face == color) for row in rows)
     ]
@@ -135,6 +136,8 @@ def _look(row: Row) -> tuple[str, str, bool]:
     """Colour, marker, and whether it is filled: no two verdicts differ by colour alone."""
     if row.verdict.startswith("never"):
         return GRID, "x", False
+    if row.verdict == compare_summary.FEW:
+        return GRID, "|", False
     if row.verdict == compare_summary.NOISE:
         return GRID, "D", False
     higher = row.difference.value > 0

@@ -23,6 +23,7 @@ NOISE = "within noise"
 # Both score 0, which leaves no difference to speak of.
 UNSEEN = "never predicted by either"
 WRONG = "never right in either"
+FEW = "too few images"  # that show the class, for an interval
 LEVEL = 1 - intervals.CONFIDENCE
 
 
@@ -35,11 +36,12 @@ class Row(NamedTuple):
       share: the class's of the training pixels; None for means.
       a: the first side's score; NaN for a class that it does not have.
       b: the second side's.
-      difference: `b - a` with its interval; NaN where a side has no score.
+      difference: `b - a` with its interval; NaN where a side has no score, and the interval where
+        too few images show the class.
       p: two-sided; of a class as it counts among all classes (Benjamini and Hochberg).
       verdict: `within noise`, `higher` or `lower` (B, than A); in parentheses for a class whose
         interval leaves out 0, but would by chance among so many classes; `never predicted by
-        either` or `never right in either` where both score 0; `absent`.
+        either` or `never right in either` where both score 0; `too few images`; `absent`.
     """
 
     kind: str
@@ -83,6 +85,8 @@ def rows(outcome: Outcome) -> list[Row]:
 def _verdict(difference: Estimate, p: float) -> str:
     if math.isnan(difference.value):
         return "absent"
+    if math.isnan(difference.low):
+        return FEW
     if not difference.is_clear:
         return NOISE
     side = "higher" if difference.value > 0 else "lower"
@@ -130,6 +134,10 @@ def findings(outcome: Outcome) -> list[str]:
         if names := [row.name for row in classes if row.verdict == verdict]:
             verb = "is" if len(names) == 1 else "are"
             sentences.append(f"{_list(names)} {verb} {verdict}.")
+    if names := [row.name for row in classes if row.verdict == FEW]:
+        sentences.append(
+            f"Fewer than {bootstrap.FEW} images show {_list(names)}: too few for an interval."
+        )
     quiet = sum(row.verdict == NOISE for row in classes)
     sentences.append(f"{quiet} of {len(classes)} classes are within noise.")
     return [*sentences, *_basis(outcome)]
@@ -201,7 +209,7 @@ HEADER = ["class", "train", "A", "B", "B - A", "95 % interval", "verdict"]
 def cells(row: Row) -> list[str]:
     """A row as `HEADER` heads it."""
     difference = row.difference
-    known = not math.isnan(difference.value)
+    known = not math.isnan(difference.low)
     return [
         row.name,
         percent(row.share, 2, unknown=""),

@@ -108,6 +108,25 @@ def test_zero_on_both_sides_is_no_noise_and_no_difference(tmp_path):
     assert source.count('class="zero"') == 4  # two classes on two sides, no difference of 0
 
 
+def test_a_class_in_a_few_images_has_no_interval(tmp_path):
+    runs = [write(tmp_path / name, quality) for name, quality in (("a", 0.5), ("b", 0.8))]
+    for run in runs:
+        arrays = dict(np.load(run / "images.npz"))
+        arrays["val/plain/counts"][4:, 0] = 0  # Sky
+        np.savez(run / "images.npz", **arrays)
+    found = outcome(*([run] for run in runs))
+    verdicts = {row.name: row.verdict for row in compare_summary.rows(found)}
+    assert verdicts.pop("Sky") == "too few images"
+    assert set(verdicts.values()) == {"higher"}
+    assert "Fewer than 5 images show Sky: too few for an interval." in compare_summary.findings(
+        found
+    )
+    row = next(x for x in compare_summary.text(found).splitlines() if x.startswith("Sky"))
+    assert row.endswith(" -  too few images")
+    compare_page.write(tmp_path / "out", found)
+    assert "too few images" in (tmp_path / "out/report.html").read_text()
+
+
 def test_what_differs_is_named(tmp_path):
     a, b = (write(tmp_path / name, 0.6) for name in "ab")
     assert outcome([a], [b]).differences == []

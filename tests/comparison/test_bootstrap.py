@@ -97,6 +97,24 @@ def test_a_class_that_a_side_does_not_have():
     assert not np.isnan([found.low[m] for m in (0, 2, 5)]).any()
 
 
+@pytest.mark.parametrize("images", [4, 5])
+def test_of_a_class_in_a_few_images_nothing_is_said(images):
+    """The mean is known, and a class in five images."""
+    a, b = counts_of([0.6]), counts_of([0.8])
+    others = np.flatnonzero(a[0, :, 1, 1])[images:]
+    a[:, others, 1] = b[:, others, 1] = 0
+    found = bootstrap.compare(a, b, {})
+    known = [True, True, images == 5, True, True]
+    for value in (found.low, found.high, found.p, found.of_images):
+        np.testing.assert_array_equal(~np.isnan(value), known)
+    assert not np.isnan(found.b - found.a).any()
+
+
+def test_a_draw_without_a_class_speaks_for_neither_side():
+    draws = np.array([[1.0, 1.0, -1.0]] * 90 + [[1.0, np.nan, np.nan]] * 10)
+    np.testing.assert_allclose(bootstrap.p_values(draws), [2 / 101, 22 / 101, 22 / 101])
+
+
 def test_two_heads_of_the_same_runs_are_paired_by_run():
     a = counts_of([0.5, 0.6, 0.7])
     b = a + [[[[2, 0, 0]]]] * (a[..., 1:2] > 50)  # a little more, in every run

@@ -57,6 +57,32 @@ def test_large_pages_unless_the_user_has_settings_of_his_own(given, found):
     assert result.stdout.strip() == f"GLIBC_TUNABLES={found}"
 
 
+# --- quickstart.sh ---
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cores", "jobs"), [("cpu", 8, 2), ("cpu", 1, 1), ("cuda12", 8, 1)]
+)
+def test_the_quickstart_trains_and_compares(world, accelerator, cores, jobs):
+    getconf = world.state / "bin/getconf"
+    getconf.write_text(f"#!/bin/sh\necho {cores}\n")
+    getconf.chmod(0o755)
+    result = world.run("quickstart.sh", "/mnt/a run", "--config.a=b c", ACCELERATOR=accelerator)
+    assert result.returncode == 0, result.stderr
+    train, compare = world.calls("python")
+    assert train[0] == "dropclass_jax.ablate"
+    assert {f"--jobs={jobs}", "--dir=/mnt/a run", "--config.a=b c"} <= set(train)
+    arms = next(word for word in train if word.startswith("--arms=")).removeprefix("--arms=")
+    folders = [f"/mnt/a run/{arm}" for arm in arms.split(",")]
+    assert compare == ["dropclass_jax.compare", *folders, "--out=/mnt/a run/compare"]
+
+
+def test_a_quickstart_that_is_stopped_compares_nothing(world):
+    world.set(outcomes=["130"])
+    assert world.run("quickstart.sh").returncode == 130
+    assert [call[0] for call in world.calls("python")] == ["dropclass_jax.ablate"]
+
+
 # --- measure_gpu.sh ---
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dropclass_jax.losses import pixels
-from dropclass_jax.losses.upsampled import sum_over_pixels
+from dropclass_jax.losses.upsampled import map_pixels, sum_over_pixels
 from dropclass_jax.ops.resize import resize_bilinear
 
 K = 5
@@ -29,7 +29,7 @@ def example(size, full, seed=0):
     return logits, jnp.asarray(np.where(labels == K, 255, labels), jnp.uint8)
 
 
-@pytest.mark.parametrize(
+SIZES = pytest.mark.parametrize(
     ("size", "full"),
     [
         ((4, 6), (16, 24)),  # a whole factor
@@ -39,6 +39,9 @@ def example(size, full, seed=0):
         ((1, 1), (7, 3)),
     ],
 )
+
+
+@SIZES
 @pytest.mark.parametrize("rows", [1, 3, 100])
 def test_blocks_are_the_plain_formula_in_float64(size, full, rows):
     with jax.enable_x64(True):
@@ -60,6 +63,22 @@ def test_blocks_are_the_plain_formula_in_float64(size, full, rows):
         np.testing.assert_allclose(value, expected[0], rtol=1e-13)
         np.testing.assert_allclose(gradient, expected[1], rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(in_blocks(logits), value, rtol=1e-13)
+
+
+@SIZES
+def test_a_map_is_the_plain_formula_in_float64(monkeypatch, size, full):
+    """``labels + 10 * logits`` of every pixel, from blocks of three rows."""
+    block = 3 * 2 * full[1] * K * 8
+    monkeypatch.setattr("dropclass_jax.losses.upsampled.BLOCK_BYTES", {"cpu": block})
+    with jax.enable_x64(True):
+        logits, labels = example(size, full)
+
+        def of_pixels(logits, labels):
+            return labels + 10 * jnp.sum(logits, axis=1)
+
+        mapped = map_pixels(of_pixels, logits, labels, ignore_label=255)
+        plain = labels + 10 * jnp.sum(resize_bilinear(logits, full), axis=-1)
+        np.testing.assert_allclose(mapped, plain, rtol=1e-12, atol=1e-12)
 
 
 def test_the_cross_entropy_has_it(monkeypatch):

@@ -37,7 +37,7 @@ def with_gradients(convolve, x, kernel):
 
 
 # Few channels on both sides, on one and on none.
-CHANNELS = [(3, 5), (40, 17), (17, 32)]
+CHANNELS = [(3, 5), (40, 17), (17, 32), (23, 5)]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

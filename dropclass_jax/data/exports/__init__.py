@@ -1,4 +1,4 @@
-"""What annotation tools leave, read as it is: recognised by what is in it, not by a name.
+"""Exports of annotation tools, read as they are and recognised by their content.
 
 One file a format. A reader takes the files of an export and gives its images and labels as pairs of
 files, split as the export has them, with its classes, their names and colours. Labels that are

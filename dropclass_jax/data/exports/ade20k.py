@@ -28,7 +28,7 @@ FOLDERS = {"training": "train", "validation": "val", "testing": "test"}
 
 
 def is_here(root: Path) -> bool:
-    """Whether a folder is arranged so, and nobody has said what the values mean."""
+    """Whether a folder has ADE20K's layout, and no ``classes.yaml`` that gives its values names."""
     folders = (root / "images" / "training", root / "annotations" / "training")
     return all(folder.is_dir() for folder in folders) and not (root / "classes.yaml").exists()
 

@@ -142,12 +142,12 @@ def _pictures(
             )
             continue
         # Crowds first; what is ignored before all.
-        found = sorted(objects.get(number, ()), key=lambda a: not a.get("iscrowd"))
-        found = [thing for a in found if (thing := _object(a, names, left)) is not None]
-        found.sort(key=lambda thing: thing[0] is not None)
+        things = sorted(objects.get(number, ()), key=lambda a: not a.get("iscrowd"))
+        things = [thing for a in things if (thing := _object(a, names, left)) is not None]
+        things.sort(key=lambda thing: thing[0] is not None)
         split = split_of_list(path) or split_of(image)
         size = (entry["height"], entry["width"])
-        pictures.append(Picture(stem(image), split, tree[image], f"{what} ({image})", size, found))
+        pictures.append(Picture(stem(image), split, tree[image], f"{what} ({image})", size, things))
     listed = {entry["id"] for entry in content["images"]}
     if strays := objects.keys() - listed:
         faults.append(

@@ -192,12 +192,12 @@ def _masks(masks: dict[str, re.Match], tree: Tree) -> dict[str, list[tuple[str, 
     newest: dict[str, int] = {}
     for match in masks.values():
         newest[match[1]] = max(newest.get(match[1], 0), int(match[2]))
-    found: dict[str, list[tuple[str, dict]]] = {task: [] for task in newest}
+    by_task: dict[str, list[tuple[str, dict]]] = {task: [] for task in newest}
     for path, match in sorted(masks.items(), key=lambda item: (item[1][5], int(item[1][6]))):
         if int(match[2]) == newest[match[1]]:
             encoded = base64.b64encode(tree[path].read()).decode()
-            found[match[1]].append((match[5], {"png": encoded}))
-    return found
+            by_task[match[1]].append((match[5], {"png": encoded}))
+    return by_task
 
 
 def _by_number(

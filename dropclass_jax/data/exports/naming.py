@@ -36,14 +36,14 @@ def read(path: Path, export: Classes) -> Classes:
         given = [entry.get(key) for entry in entries if isinstance(entry, Mapping)]
         ignore += [v for code in export.ignored if (v := _stored(code, export)) not in given]
         content = {**content, "masks": export.kind, "classes": entries, "ignore": ignore}
-    found = classes.parse(path, content)
+    named = classes.parse(path, content)
     for name, code in zip(export.names, export.codes, strict=True):
-        if code not in (*found.codes, *found.ignored):
+        if code not in (*named.codes, *named.ignored):
             raise UserError(
                 f"{path} does not list {name!r}, a class of the export: add it, or put its name "
                 "under ignore"
             )
-    return found
+    return named
 
 
 def _entry(path: Path, entry: Any, export: Classes) -> Any:

@@ -51,10 +51,10 @@ def read(tree: Tree, rules: Rules) -> Export | None:
         if missing := entries.keys() - own.keys():
             names = ", ".join(entries[value] for value in sorted(missing))
             notes.append(f"{file.where} does not list {names}, which another split has")
-        found = _pairs(folder, tree)
+        pairs = _pairs(folder, tree)
         split = split_of(f"{folder}/") or folder or "train"
         before = splits.get(split, Found([], [], []))
-        splits[split] = Found(before.pairs + found.pairs, before.faults + found.faults, [])
+        splits[split] = Found(before.pairs + pairs.pairs, before.faults + pairs.faults, [])
     listed_in = tree[posixpath.join(folders[0], CLASSES)].where
     listed = [(name, value, None) for value, name in sorted(entries.items())]
     classes = stored.classes_of("index", listed, listed_in, rules)

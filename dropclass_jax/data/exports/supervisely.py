@@ -67,7 +67,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
         if posixpath.basename(folder) != "img" or not is_image(path):
             continue
         annotation = posixpath.join(posixpath.dirname(folder), "ann", name)
-        found = next(
+        mine = next(
             (
                 a
                 for a in (f"{annotation}.json", f"{posixpath.splitext(annotation)[0]}.json")
@@ -75,12 +75,12 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             ),
             None,
         )
-        if found is None:
+        if mine is None:
             faults.append(
                 f"{tree[path].where} has no annotation {annotation}.json: export it again"
             )
             continue
-        file = tree[found]
+        file = tree[mine]
         try:
             content = read_json(file)
             with as_written(file.where, TOOL):

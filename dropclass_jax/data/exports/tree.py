@@ -38,14 +38,14 @@ def listed(source: Path) -> dict[str, File]:
       UserError: it is a broken zip.
     """
     there = files.zip_archive(source) if source.is_file() else files.folder(source)
-    found = {files.key(path): file for path, file in there.items()}
-    tops = {path.partition("/")[0] for path in found}
-    if len(tops) != 1 or tops & found.keys():
-        return found
+    by_path = {files.key(path): file for path, file in there.items()}
+    tops = {path.partition("/")[0] for path in by_path}
+    if len(tops) != 1 or tops & by_path.keys():
+        return by_path
     (top,) = tops
     if split_of(f"{top}/") or top in ("images", "JPEGImages", "SegmentationClass"):
-        return found  # a folder that means something is no wrapping
-    return {path.partition("/")[2]: file for path, file in found.items()}
+        return by_path  # a folder that means something is no wrapping
+    return {path.partition("/")[2]: file for path, file in by_path.items()}
 
 
 def is_image(path: str) -> bool:
