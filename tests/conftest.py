@@ -2,8 +2,10 @@
 
 import os
 
+import xla_flags
+
 # Before jax is imported anywhere.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("XLA_FLAGS", xla_flags.flags(devices=8))
 
 import jax
 import pytest

@@ -18,6 +18,7 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import optax
+import xla_flags
 
 from dropclass_jax import models
 from dropclass_jax.data.info import DatasetInfo
@@ -69,7 +70,7 @@ def command(workdir: Path | str, prepared: Path | str, **settings: object) -> li
 
 def environment(devices: int = 1) -> dict[str, str]:
     """Of a process with so many CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = xla_flags.flags(devices)
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
 
 

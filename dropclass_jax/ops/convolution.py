@@ -181,7 +181,7 @@ def _kernel_by_phases(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
     An even row is seen by the middle tap alone; an odd one by the last tap of the output above it
     and the first tap of the one below. Columns likewise.
     """
-    batch, height, width, outputs = g.shape
+    height, width = g.shape[1:3]
     odd = 2 * height - x.shape[1], 2 * width - x.shape[2]
     x = jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)))
     g = jnp.pad(g, ((0, 0), (0, 1), (0, 1), (0, 0)))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import xla_flags
 from html_page import Page
 
 from dropclass_jax import ablate
@@ -43,7 +44,7 @@ def config(tmp_path, named_tiny):
 @pytest.fixture
 def one_device(monkeypatch):
     """Of every run, as a user has it."""
-    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", xla_flags.flags(devices=1))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
 
 

@@ -23,8 +23,6 @@ SPECS = [f"configs/{stem}.py" for stem in FILES]
 SPECS += [pytest.param(spec, marks=pytest.mark.slow) for spec in VARIANTS]
 # Whatever a user's folder holds.
 FACTS["folder"] = info.DatasetInfo("folder", ("a", "b", "c"), info.distinct_colors(3))
-# Compiling is most of the cost, and LLVM's optimisation most of the compiling.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def started(spec):
@@ -51,7 +49,7 @@ def test_a_variant_builds_and_its_step_fits_together(spec):
 @pytest.mark.parametrize("spec", SPECS)
 def test_config_builds_and_takes_a_step(spec):
     config, step, before, batch = started(spec)
-    compiled = step.lower(before, batch).compile(compiler_options=QUICKLY)
+    compiled = step.lower(before, batch).compile()
     after, scalars = compiled(before, batch)
     # A network of zeros knows nothing: the loss is that of a fair guess. Unoptimised code sums a
     # device's 32 x 32 equal values one after the other, each time rounding to float32.

@@ -17,7 +17,6 @@ from dropclass_jax.models.efficientnet_lite import EPSILON, EfficientNetLite
 from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.ops.images import normalize
 
-QUICKLY = {"xla_backend_optimization_level": 0}
 NAME = "efficientnet_lite0"
 
 # Expansion, kernel, stride, input and output channels and repetitions of the stages, as the authors
@@ -152,7 +151,7 @@ def test_maps_are_those_of_pytorch(size):
     expected = torch_maps(state_dict, images)
     variables, _ = backbone_variables(state_dict)
     network = EfficientNetLite()
-    apply = jax.jit(lambda v, x: network.apply(v, x, False), compiler_options=QUICKLY)
+    apply = jax.jit(lambda v, x: network.apply(v, x, False))
     with jax.default_matmul_precision("highest"):
         maps = apply(variables, images)
     assert [x.shape[-1] for x in maps] == [24, 40, 112, 320]

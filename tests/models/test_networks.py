@@ -14,8 +14,6 @@ from dropclass_jax.evaluation import inference
 from dropclass_jax.models import efficientnet_lite, heads, mobilenet_v3, pretrained, resnet
 from dropclass_jax.models.segmenter import Segmenter
 
-QUICKLY = {"xla_backend_optimization_level": 0}
-
 
 def init_shapes(model):
     return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -108,7 +106,7 @@ def test_atrous_features_subsampled_are_those_of_larger_strides(name):
     )
     deepest = {}
     for stride, network in networks.items():
-        apply = jax.jit(network.apply, compiler_options=QUICKLY, static_argnums=2)
+        apply = jax.jit(network.apply, static_argnums=2)
         with jax.default_matmul_precision("highest"):
             deepest[stride] = apply(variables, images, False)[-1]
     assert deepest[8].shape[1:3] == (9, 13)
@@ -180,7 +178,7 @@ def test_bfloat16_logits(name):
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
         spec = ref.meta["inputs"][0]
         image = reference.image(spec["rng"], spec["shape"])
-        outputs = jax.jit(model.apply, compiler_options=QUICKLY)(variables, image)
+        outputs = jax.jit(model.apply)(variables, image)
         assert outputs["features"].dtype == dtype
         assert outputs["logits"].dtype == jnp.float32
         logits[dtype] = jax.device_get(outputs)

@@ -17,8 +17,6 @@ from dropclass_jax.models import pretrained
 from dropclass_jax.ops.resize import resize_bilinear
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-# Compilation is most of the cost; the arithmetic is the same without LLVM's optimisation.
-QUICKLY = {"xla_backend_optimization_level": 0}
 
 # fixture: (network, its options, the map of ours behind each of the fixture's names)
 BACKBONES = {
@@ -91,7 +89,7 @@ def test_logits(fixture, dtype):
         ref, model, variables, report = load(fixture, name, dtype, **options)
         assert not report.missing
         assert not report.unused
-        apply = jax.jit(model.apply, compiler_options=QUICKLY)
+        apply = jax.jit(model.apply)
         for prefix, image in images(ref, dtype):
             outputs = jax.device_get(apply(variables, image))
             # At the input's size, odd ones included: nothing is cut or moved.
@@ -117,7 +115,7 @@ def test_maps_of_imagenet_backbones(fixture):
     ref, model, variables, report = load(fixture, name, "float32", **options)
     assert {path.split("/")[1] for path in report.missing} == {"head", "classifier"}
     backbone = {collection: tree["backbone"] for collection, tree in variables.items()}
-    apply = jax.jit(model.backbone.apply, compiler_options=QUICKLY, static_argnums=2)
+    apply = jax.jit(model.backbone.apply, static_argnums=2)
     for prefix, image in images(ref, "float32"):
         with jax.default_matmul_precision("highest"):
             maps = jax.device_get(apply(backbone, image, False))
@@ -130,7 +128,7 @@ def test_dilated_maps(output_stride):
     """The same ImageNet weights at a smaller output stride."""
     ref, model, variables, _ = load("resnet50", "resnet50", "float32", output_stride=output_stride)
     backbone = {collection: tree["backbone"] for collection, tree in variables.items()}
-    apply = jax.jit(model.backbone.apply, compiler_options=QUICKLY, static_argnums=2)
+    apply = jax.jit(model.backbone.apply, static_argnums=2)
     for prefix, image in images(ref, "float32"):
         with jax.default_matmul_precision("highest"):
             maps = jax.device_get(apply(backbone, image, False))

@@ -20,9 +20,7 @@ from dropclass_jax.training import optimizers, state, step
 from dropclass_jax.training.recipe import Recipe
 
 K, B, H, W = 5, 8, 16, 24
-# Compiling is most of the cost, and LLVM's optimisation most of the compiling.
-QUICKLY = {"xla_backend_optimization_level": 0}
-jit = partial(jax.jit, compiler_options=QUICKLY)
+
 FROZEN = {"freeze_bn": ("*",)}
 WEIGHTS = np.array([1.0, 2.0, 0.5, 1.0, 3.0])
 
@@ -71,7 +69,7 @@ def one_update(model, keep, optimizer=None, **settings):
 
 def start(model, optimizer=None, **settings):
     """A state in float64 whose norms are no identity, the same for the same parameters."""
-    variables = float64(jit(model.init)(jax.random.key(1), jnp.zeros((1, H, W, 3))))
+    variables = float64(jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, H, W, 3))))
     shift = lambda x: x + 0.1 * jax.random.uniform(jax.random.key(2), x.shape, x.dtype)  # noqa: E731
     variables["batch_stats"] = jax.tree.map(shift, variables["batch_stats"])
     return state.from_variables(variables, optimizer or optax.sgd(0.1, momentum=0.9), **settings)
@@ -95,9 +93,9 @@ class TestAccumulation:
         with jax.enable_x64(True):
             key, other = jax.random.key(5), jax.random.key(6)
             update = one_update(model, KEEP[keep])
-            in_parts = jit(partial(update, accumulate_steps=4))
+            in_parts = jax.jit(partial(update, accumulate_steps=4))
             before = start(model)
-            whole = jit(update)(before, *batch, dropout_key=key)
+            whole = jax.jit(update)(before, *batch, dropout_key=key)
             assert_same(in_parts(before, *batch, dropout_key=key), whole)
             # Each of the terms, dropout included, has a part in it.
             assert all(value > 0 for value in whole[1].values())
@@ -114,7 +112,7 @@ class TestAccumulation:
             settings = {"accumulate_steps": 2, "dropout_key": jax.random.key(5)}
             model = tiny(K, auxiliary=0)
             before = start(model)
-            one = jit(one_update(model, keep, **settings))(before, images, labels)
+            one = jax.jit(one_update(model, keep, **settings))(before, images, labels)
 
             model = tiny(K, auxiliary=0, axis_name=axis.AXIS)
             update = one_update(model, keep, **settings, axis_name=axis.AXIS)
@@ -128,7 +126,7 @@ class TestAccumulation:
         model = tiny(K)
         with jax.enable_x64(True):
             before = start(model)
-            after, _ = jit(one_update(model, KEEP["batch"], accumulate_steps=2))(
+            after, _ = jax.jit(one_update(model, KEEP["batch"], accumulate_steps=2))(
                 before, images, labels
             )
             stats = before.batch_stats
@@ -179,7 +177,7 @@ def test_gradient_norms_are_those_of_the_terms(tiny, batch, parts):
         before = start(model)
         update = one_update(model, KEEP["tile"], optax.sgd(1.0), accumulate_steps=parts)
         (plain, _), (whole, scalars), (same, more) = (
-            jit(partial(update, **settings))(before, *batch)
+            jax.jit(partial(update, **settings))(before, *batch)
             for settings in ({"alpha": 0.0}, {}, {"gradient_norms": True})
         )
         assert_same(same.params, whole.params)
@@ -242,7 +240,7 @@ def test_rematerialised_blocks_change_nothing(name, batch):
                 shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
                 variables = jax.tree.map(lambda x: rng.uniform(0.1, 1, x.shape), shapes)
                 before = state.from_variables(float64(variables), optax.sgd(0.1, momentum=0.9))
-            update = jit(one_update(model, KEEP["batch"]))
+            update = jax.jit(one_update(model, KEEP["batch"]))
             blocks_again[remat] = str(update.trace(before, images, labels).jaxpr).count("remat2")
             kept[remat] = kept_bytes(backbone(layers), before)
             after[remat] = update(before, images, labels)
@@ -290,7 +288,7 @@ class TestFrozen:
             "sgd", optax.constant_schedule(0.1), weight_decay=0.01, freeze=freeze
         )
         before = start(model, optimizer)
-        after, _ = jit(one_update(model, KEEP["batch"], optimizer))(before, *batch)
+        after, _ = jax.jit(one_update(model, KEEP["batch"], optimizer))(before, *batch)
         return before, after
 
     @pytest.mark.parametrize(
@@ -353,7 +351,7 @@ class TestAverage:
         """Over four updates, and the parameters at the start have no part in it."""
         model = tiny(K)
         with jax.enable_x64(True):
-            update = jit(one_update(model, KEEP["batch"], ema_decay=self.DECAY))
+            update = jax.jit(one_update(model, KEEP["batch"], ema_decay=self.DECAY))
             current = start(model, ema=True)
             theirs = optax.ema(self.DECAY, debias=True)
             theirs_state = theirs.init(current.params)
@@ -372,8 +370,8 @@ class TestAverage:
         model = tiny(K)
         with jax.enable_x64(True):
             averaged = one_update(model, KEEP["batch"], ema_decay=self.DECAY)
-            with_it, _ = jit(averaged)(start(model, ema=True), *batch)
-            without, _ = jit(one_update(model, KEEP["batch"]))(start(model), *batch)
+            with_it, _ = jax.jit(averaged)(start(model, ema=True), *batch)
+            without, _ = jax.jit(one_update(model, KEEP["batch"]))(start(model), *batch)
         assert without.ema_params is None
         assert_same(with_it.replace(ema_params=None), without, rtol=0, atol=0)
         assert without.eval_variables == without.variables
@@ -398,7 +396,7 @@ def test_bfloat16_computes_short_and_keeps_long(tiny, batch):
         update = one_update(
             model, KEEP["batch"], dropout_key=jax.random.key(5), accumulate_steps=2, ema_decay=0.9
         )
-        after, scalars = jit(update)(before, images, labels)
+        after, scalars = jax.jit(update)(before, images, labels)
         floats = [x for x in jax.tree.leaves((after, scalars)) if x.dtype != jnp.int32]
         assert {x.dtype for x in floats} == {jnp.dtype("float32")}
         assert jax.tree.structure(after) == jax.tree.structure(before)

@@ -17,9 +17,6 @@ from dropclass_jax.experiment.config import load_config
 from dropclass_jax.parallel import pmap
 from dropclass_jax.training import state
 
-# Compiling is most of the cost, and LLVM's optimisation most of the compiling.
-QUICKLY = {"xla_backend_optimization_level": 0}
-
 
 @pytest.fixture
 def config(tmp_path, named_tiny):
@@ -43,7 +40,7 @@ def compiled():
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             before = state.from_variables(zeros, built.optimizer)
             lowered = pmap.pmap_step(built.train_step).lower(before, arrays)
-            steps[classes] = lowered.compile(compiler_options=QUICKLY), zeros, built.optimizer
+            steps[classes] = lowered.compile(), zeros, built.optimizer
         run, zeros, optimizer = steps[classes]
         return run(state.from_variables(jax.tree.map(jnp.copy, zeros), optimizer), arrays)
 
