@@ -72,7 +72,7 @@ def faults(program: str, mode: str) -> int:
     command = [sys.executable, "-c", program, mode]
     # What glibc starts from, which whatever an import frees may have raised by now.
     thresholds = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    environment = {**os.environ, **thresholds, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **thresholds, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return int(done.stdout)
 

@@ -1,7 +1,5 @@
 """Five SGD steps of HRNet-W18-small-v1 with DropClass against the authors' code."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +47,7 @@ def trajectory(request):
         lambda_ = schedules.ramp("linear", 1, 0, meta["end_epoch"])
 
         # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
-        @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @jax.jit
         def update(current, images, labels, keep, epoch):
             return step.update(
                 current, images, labels, keep, lambda_(epoch), meta["alpha"],
@@ -76,7 +74,7 @@ def trajectory(request):
             )
         size = [1, 3, *meta["image_shape"][2:]]
         image = reference.image(meta["eval_rng"], size).astype(dtype)
-        apply = jax.jit(model.apply, compiler_options={"xla_backend_optimization_level": 0})
+        apply = jax.jit(model.apply)
         outputs = apply(current.variables, image)
         yield request.param, run, jax.device_get((before, first, current, losses, outputs))
 

@@ -373,7 +373,8 @@ class TestAverage:
             with_it, _ = jax.jit(averaged)(start(model, ema=True), *batch)
             without, _ = jax.jit(one_update(model, KEEP["batch"]))(start(model), *batch)
         assert without.ema_params is None
-        assert_same(with_it.replace(ema_params=None), without, rtol=0, atol=0)
+        # Two programs, which may round differently.
+        assert_same(with_it.replace(ema_params=None), without, rtol=1e-12, atol=1e-15)
         assert without.eval_variables == without.variables
 
     def test_a_long_average_in_float32(self):
