@@ -17,7 +17,6 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
 fi
 bash launch/install.sh
 
-# Crops of half the picture, so that a step takes half the time and there is time for more of them.
 # Side by side on a CPU, where two networks of half the cores each train faster than one after the
 # other; on an accelerator one after the other.
 jobs=1
@@ -26,5 +25,5 @@ if [ "$accelerator" = cpu ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then jo
 
 .venv/bin/python -m dropclass_jax.ablate --sweep=configs/sweeps/imbalance.py --dir="$dir" --jobs="$jobs" \
   --arms=plain,ohem_dropclass --seeds=0 --config=configs/streets.py \
-  '--config.augment.crop=(96,192)' --config.total_steps=500 --config.eval.every_steps=500 "$@"
+  --config.total_steps=600 --config.eval.every_steps=600 "$@"
 .venv/bin/python -m dropclass_jax.compare "$dir/plain" "$dir/ohem_dropclass" --out="$dir/compare"
