@@ -21,7 +21,8 @@ bash launch/install.sh
 # other; on an accelerator one after the other.
 jobs=1
 read -r accelerator _ <.venv/installed
-if [ "$accelerator" = cpu ] && [ "$(getconf _NPROCESSORS_ONLN)" -gt 1 ]; then jobs=2; fi
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) # nproc counts those that we may use; macOS has none
+if [ "$accelerator" = cpu ] && [ "$cores" -gt 1 ]; then jobs=2; fi
 
 .venv/bin/python -m dropclass_jax.ablate --sweep=configs/sweeps/imbalance.py --dir="$dir" --jobs="$jobs" \
   --arms=plain,ohem_dropclass --seeds=0 --config=configs/streets.py \

@@ -64,9 +64,9 @@ def test_large_pages_unless_the_user_has_settings_of_his_own(given, found):
     ("accelerator", "cores", "jobs"), [("cpu", 8, 2), ("cpu", 1, 1), ("cuda12", 8, 1)]
 )
 def test_the_quickstart_trains_and_compares(world, accelerator, cores, jobs):
-    getconf = world.state / "bin/getconf"
-    getconf.write_text(f"#!/bin/sh\necho {cores}\n")
-    getconf.chmod(0o755)
+    nproc = world.state / "bin/nproc"
+    nproc.write_text(f"#!/bin/sh\necho {cores}\n")
+    nproc.chmod(0o755)
     result = world.run("quickstart.sh", "/mnt/a run", "--config.a=b c", ACCELERATOR=accelerator)
     assert result.returncode == 0, result.stderr
     train, compare = world.calls("python")
