@@ -99,14 +99,7 @@ def map_pixels(
       ``[B, H, W]``, in the dtype of ``of_pixels``.
     """
     planes, parts = _planes(logits), _parts(logits, labels, ignore_label, None)
-    window = parts[1].shape[-1]
-
-    def of_part(part: Any) -> jax.Array:
-        first, *rest = part
-        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
-        return _of_block(of_pixels, rows, *rest)
-
-    values = lax.map(of_part, parts)  # [n, B, r, W]
+    values = lax.map(lambda part: _of_block(of_pixels, *_cut(planes, part)), parts)  # [n, B, r, W]
     batch, height, width = labels.shape
     return jnp.swapaxes(values, 0, 1).reshape(batch, -1, width)[:, :height]
 
@@ -136,6 +129,12 @@ def _parts(
     return jnp.asarray(blocks.first), jnp.asarray(blocks.matrices, logits.dtype), labels
 
 
+def _cut(planes: jax.Array, part: Any) -> tuple[jax.Array, ...]:
+    """What ``_of_block`` takes: one part's window of the planes, its matrix and its labels."""
+    first, matrix, labels = part
+    return lax.dynamic_slice_in_dim(planes, first, matrix.shape[-1], axis=2), matrix, labels
+
+
 def _of_block(
     of_pixels: PixelLoss, window: jax.Array, matrix: jax.Array, labels: jax.Array, *constants: Any
 ) -> jax.Array:
@@ -150,12 +149,8 @@ def _of_block(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum(block_loss: PixelLoss, planes: jax.Array, parts: Any, constants: Any) -> jax.Array:
-    window = parts[1].shape[-1]
-
     def add(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
-        first, *rest = part
-        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
-        return total + block_loss(rows, *rest, *constants), None
+        return total + block_loss(*_cut(planes, part), *constants), None
 
     return lax.scan(add, jnp.zeros((), planes.dtype), parts)[0]
 
@@ -163,15 +158,11 @@ def _sum(block_loss: PixelLoss, planes: jax.Array, parts: Any, constants: Any) -
 def _sum_and_gradient(
     block_loss: PixelLoss, planes: jax.Array, parts: Any, constants: Any
 ) -> tuple[jax.Array, jax.Array]:
-    window = parts[1].shape[-1]
-
     def add(sums: tuple[jax.Array, jax.Array], part: Any) -> tuple[Any, None]:
         total, gradient = sums
-        first, *rest = part
-        rows = lax.dynamic_slice_in_dim(planes, first, window, axis=2)
-        loss, more = jax.value_and_grad(block_loss)(rows, *rest, *constants)
-        more += lax.dynamic_slice_in_dim(gradient, first, window, axis=2)
-        gradient = lax.dynamic_update_slice_in_dim(gradient, more, first, axis=2)
+        loss, more = jax.value_and_grad(block_loss)(*_cut(planes, part), *constants)
+        more += _cut(gradient, part)[0]
+        gradient = lax.dynamic_update_slice_in_dim(gradient, more, part[0], axis=2)
         return (total + loss, gradient), None
 
     start = jnp.zeros((), planes.dtype), jnp.zeros_like(planes)

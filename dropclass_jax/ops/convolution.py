@@ -126,8 +126,7 @@ def _gradients_on_a_cpu(
     inputs, outputs = kernel.shape[2:]
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     if stride == 1:
-        whole = inputs > 4 * outputs
-        by_products = _kernel_at_once if whole else _kernel_by_rows
+        by_products = _kernel_at_once if inputs > 4 * outputs else _kernel_by_rows
         return _convolution(g, turned, precision=precision), by_products(x, g, precision)
     by_products = _kernel_by_phases if inputs >= outputs > 16 else _kernel_by_taps
     return _input_by_phases(x.shape, turned, g, precision), by_products(x, g, precision)
@@ -182,8 +181,8 @@ def _kernel_by_phases(x: jax.Array, g: jax.Array, precision: Any) -> jax.Array:
     and the first tap of the one below. Columns likewise.
     """
     height, width = g.shape[1:3]
-    odd = 2 * height - x.shape[1], 2 * width - x.shape[2]
-    x = jnp.pad(x, ((0, 0), (0, odd[0]), (0, odd[1]), (0, 0)))
+    missing = 2 * height - x.shape[1], 2 * width - x.shape[2]  # of the last pairs
+    x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
     g = jnp.pad(g, ((0, 0), (0, 1), (0, 1), (0, 0)))
     taps = {}
     for i in range(2):

@@ -136,7 +136,7 @@ def _look(row: Row) -> tuple[str, str, bool]:
     """Colour, marker, and whether it is filled: no two verdicts differ by colour alone."""
     if row.verdict.startswith("never"):
         return GRID, "x", False
-    if row.verdict == compare_summary.FEW:
+    if row.verdict == compare_summary.TOO_FEW:
         return GRID, "|", False
     if row.verdict == compare_summary.NOISE:
         return GRID, "D", False

@@ -23,7 +23,7 @@ NOISE = "within noise"
 # Both score 0, which leaves no difference to speak of.
 UNSEEN = "never predicted by either"
 WRONG = "never right in either"
-FEW = "too few images"  # that show the class, for an interval
+TOO_FEW = "too few images"  # that show the class, for an interval
 LEVEL = 1 - intervals.CONFIDENCE
 
 
@@ -86,7 +86,7 @@ def _verdict(difference: Estimate, p: float) -> str:
     if math.isnan(difference.value):
         return "absent"
     if math.isnan(difference.low):
-        return FEW
+        return TOO_FEW
     if not difference.is_clear:
         return NOISE
     side = "higher" if difference.value > 0 else "lower"
@@ -134,7 +134,7 @@ def findings(outcome: Outcome) -> list[str]:
         if names := [row.name for row in classes if row.verdict == verdict]:
             verb = "is" if len(names) == 1 else "are"
             sentences.append(f"{_list(names)} {verb} {verdict}.")
-    if names := [row.name for row in classes if row.verdict == FEW]:
+    if names := [row.name for row in classes if row.verdict == TOO_FEW]:
         sentences.append(
             f"Fewer than {bootstrap.FEW} images show {_list(names)}: too few for an interval."
         )
