@@ -13,6 +13,7 @@ from dropclass_jax.analysis import dependence
 from dropclass_jax.analysis.after_features import after_features, classifier_weights
 from dropclass_jax.analysis.class_means import class_sums
 from dropclass_jax.models.segmenter import Segmenter
+from dropclass_jax.ops import forward_compiler
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.runs.trained_network import TrainedNetwork
 
@@ -93,7 +94,8 @@ def measure_split(network: TrainedNetwork, batches: Iterable[Mapping[str, Any]])
             mean=info.mean,
             std=info.std,
             ignore_label=info.ignore_label,
-        )
+        ),
+        compiler_options=forward_compiler.options(),
     )
     counts, totals = [], None
     for batch in batches:

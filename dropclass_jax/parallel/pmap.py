@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dropclass_jax.ops import forward_compiler
 from dropclass_jax.ops.axis import AXIS
 
 
@@ -31,7 +32,20 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
 
     ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
     """
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+    mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
+    options = forward_compiler.options()
+    if not options or jax.process_count() > 1:
+        return mapped  # what pmap compiles ahead of time cannot be called by several processes
+    programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}
+
+    def run(*args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        shapes = (structure, *((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+        if shapes not in programs:
+            programs[shapes] = mapped.lower(*args).compile(compiler_options=options)
+        return programs[shapes](*args)
+
+    return run
 
 
 def replicate(tree: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation.inference import WHOLE, Views
+from dropclass_jax.ops import forward_compiler
 from dropclass_jax.prediction.frames import Frame
 from dropclass_jax.runs import trained_network
 from dropclass_jax.runs.trained_network import TrainedNetwork
@@ -46,7 +48,7 @@ def predictor(
         raise UserError(f"--pad_to={pad_to}: give 1 pixel or more")
     score = trained_network.scorer(network, head, views)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=forward_compiler.options())
     def classify(variables, images):
         return jnp.argmax(score(variables, images), axis=-1).astype(jnp.uint8)
 
