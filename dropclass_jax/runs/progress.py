@@ -13,7 +13,6 @@ import numpy as np
 
 from dropclass_jax.evaluation import summary
 from dropclass_jax.runs import records, starts
-from dropclass_jax.runs.board import Board
 from dropclass_jax.runs.rundir import writing
 
 _SHORT = {
@@ -87,6 +86,9 @@ class Progress:
         self._live = sys.stdout.isatty()
         self._start = start
         if self._enabled:
+            # tensorboardX imports torch where there is one: seconds that no mistake waits for.
+            from dropclass_jax.runs.board import Board
+
             with writing(workdir):
                 records.forget_after(workdir, step, log_every, self.say)
                 self._starts = starts.begin(workdir, step)

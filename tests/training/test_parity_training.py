@@ -1,5 +1,8 @@
 """Five SGD steps of HRNet-W18-small-v1 with DropClass against the authors' code."""
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,43 +27,68 @@ TOLERANCE = {
 RUNS = [("", "float32"), ("_lr1e-3", "float32"), ("", "float64")]
 
 
+class Settings(NamedTuple):
+    """What a program of the reference's training is compiled for."""
+
+    num_classes: int
+    bn_momentum: float
+    sgd_momentum: float
+    weight_decay: float
+    alpha: float
+
+    @property
+    def model(self):
+        return models.create(
+            "hrnet_w18_small_v1", self.num_classes, bn_momentum=1 - self.bn_momentum
+        )
+
+    def optimizer(self, rates):
+        """SGD with a learning rate for each step."""
+        return optimizers.create(
+            "sgd", lambda n: rates[n], momentum=self.sgd_momentum, weight_decay=self.weight_decay
+        )
+
+
+# Compiling is most of the cost, so that the rates are arguments: both float32 runs share this.
+@partial(jax.jit, static_argnames="settings")
+def update(current, images, labels, keep, lambda_, rates, class_weights, settings):
+    recipe = Recipe(settings.model, settings.optimizer(rates), class_weights=class_weights)
+    return step.update(current, images, labels, keep, lambda_, settings.alpha, recipe)
+
+
+@partial(jax.jit, static_argnames="settings")
+def evaluate(variables, image, settings):
+    return settings.model.apply(variables, image)
+
+
 @pytest.fixture(scope="module", params=RUNS, ids=lambda run: f"lr{run[0] or '0.01'}-{run[1]}")
 def trajectory(request):
     """The five steps, run with our own step, optimizer and schedules."""
     suffix, dtype = request.param
     run = reference.load(f"train_hrnet_w18_small_v1_5steps{suffix}")
     meta = run.meta
+    settings = Settings(
+        meta["num_classes"], meta["bn_momentum"], meta["momentum"], meta["weight_decay"],
+        meta["alpha"],
+    )  # fmt: skip
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        model = models.create(
-            "hrnet_w18_small_v1", meta["num_classes"], bn_momentum=1 - meta["bn_momentum"]
-        )
-        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        shapes = jax.eval_shape(settings.model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
         variables, _ = pretrained.load_state_dict(shapes, reference.weights(run, dtype))
         # The counter of the reference jumps (0, 2, 4, 6, 7 of 8), and its rate lags a step.
-        rates = schedules.poly(meta["lr"], meta["end_epoch"], power=meta["power"], lag=0)
-        counters = jnp.asarray([0, *meta["epochs"][:-1]])
-        rate = lambda n: rates(counters[n])  # noqa: E731
-        optimizer = optimizers.create(
-            "sgd", rate, momentum=meta["momentum"], weight_decay=meta["weight_decay"]
-        )
-        before = state.from_variables(variables, optimizer)
+        rate = schedules.poly(meta["lr"], meta["end_epoch"], power=meta["power"], lag=0)
+        rates = jax.vmap(rate)(jnp.asarray([0, *meta["epochs"][:-1]]))
+        before = state.from_variables(variables, settings.optimizer(rates))
         lambda_ = schedules.ramp("linear", 1, 0, meta["end_epoch"])
-
-        # Compiling is most of the cost, and LLVM's optimisation most of the compiling.
-        @jax.jit
-        def update(current, images, labels, keep, epoch):
-            return step.update(
-                current, images, labels, keep, lambda_(epoch), meta["alpha"],
-                Recipe(
-                    model, optimizer, class_weights=run.arrays["class_weights"].astype(dtype)
-                ),
-            )  # fmt: skip
+        class_weights = run.arrays["class_weights"].astype(dtype)
 
         current, first, losses = before, None, []
         for n, epoch in enumerate(meta["epochs"]):
             images = reference.image(meta["image_rng"][n], meta["image_shape"]).astype(dtype)
             keep = run.arrays["rm_prob"][n].astype(dtype)
-            current, scalars = update(current, images, run.arrays["labels"][n], keep, epoch)
+            current, scalars = update(
+                current, images, run.arrays["labels"][n], keep, lambda_(epoch), rates,
+                class_weights, settings,
+            )  # fmt: skip
             first = first or current
             fraction = epoch / meta["end_epoch"]
             losses.append(
@@ -69,13 +97,12 @@ def trajectory(request):
                     (1 - fraction) * scalars["loss_plain"],
                     fraction * scalars["loss_drop"],
                     meta["alpha"] * scalars["suppression"],
-                    rate(n),
+                    rates[n],
                 ]
             )
         size = [1, 3, *meta["image_shape"][2:]]
         image = reference.image(meta["eval_rng"], size).astype(dtype)
-        apply = jax.jit(model.apply)
-        outputs = apply(current.variables, image)
+        outputs = evaluate(current.variables, image, settings)
         yield request.param, run, jax.device_get((before, first, current, losses, outputs))
 
 
