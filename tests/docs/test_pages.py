@@ -91,7 +91,7 @@ def table_after(mark: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-@pytest.mark.parametrize("file", ["results/streets/draw.json",
+@pytest.mark.parametrize("file", ["results/streets/draw.json", "results/streets/draw_1800.json",
                                   "results/camvid_imagenet/draw.json",
                                   "results/streets/imbalance.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
