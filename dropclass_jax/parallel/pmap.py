@@ -38,12 +38,12 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
         return mapped  # what pmap compiles ahead of time cannot be called by several processes
     programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}
 
-    def run(*args: Any) -> Any:
-        leaves, structure = jax.tree.flatten(args)
-        shapes = (structure, *((np.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+    def run(variables: Any, batch: dict[str, Any]) -> Any:
+        shapes = tuple((array.shape, array.dtype) for array in batch.values())
         if shapes not in programs:
-            programs[shapes] = mapped.lower(*args).compile(compiler_options=options)
-        return programs[shapes](*args)
+            lowered = mapped.lower(variables, batch)
+            programs[shapes] = lowered.compile(compiler_options=options)
+        return programs[shapes](variables, batch)
 
     return run
 
