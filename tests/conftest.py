@@ -10,7 +10,7 @@ os.environ.setdefault("XLA_FLAGS", xla_flags.flags(devices=8))
 import jax
 import pytest
 from launch_world import World
-from tiny import INFO, SETTINGS, TinyBackbone, known, last_map, save_run
+from tiny import INFO, SETTINGS, TinyBackbone, known, last_map, save_run, without_page
 
 from dropclass_jax import train
 from dropclass_jax.experiment.config import load_config
@@ -47,6 +47,13 @@ def tiny():
 def named_tiny():
     """The model name ``tiny``, for configs and commands."""
     with known():
+        yield
+
+
+@pytest.fixture
+def no_page():
+    """Runs end without ``report.html``, for tests that do not look at it."""
+    with without_page():
         yield
 
 

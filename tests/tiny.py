@@ -14,6 +14,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -68,10 +69,13 @@ def command(workdir: Path | str, prepared: Path | str, **settings: object) -> li
     ]
 
 
-def environment(devices: int = 1) -> dict[str, str]:
-    """Of a process with so many CPU devices."""
-    flags = xla_flags.flags(devices)
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+WITHOUT_PAGE = "TINY_RUNS_WITHOUT_PAGE"  # set, the runs of this program end so
+
+
+def environment(devices: int = 1, page: bool = False) -> dict[str, str]:
+    """Of a process with so many CPU devices, whose runs end ``without_page`` unless asked."""
+    own = {"XLA_FLAGS": xla_flags.flags(devices), WITHOUT_PAGE: "" if page else "1"}
+    return {**os.environ, **own, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
 
 
 # What such runs may be of, where no data is needed.
@@ -94,6 +98,13 @@ def known() -> Iterator[None]:
         models.HEADS, models.BACKBONES = heads, backbones
 
 
+@contextlib.contextmanager
+def without_page() -> Iterator[None]:
+    """Runs end without ``report.html``, which is a third of what a tiny one takes."""
+    with mock.patch("dropclass_jax.cli.run_report.write_report"):
+        yield
+
+
 def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:
     """A run's folder as training on data of these facts leaves it, but for the training."""
     config = load_config("configs/streets.py:tiny")
@@ -111,6 +122,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     models.HEADS.update(HEADS)
     models.BACKBONES.update(BACKBONES)
+    if os.environ.get(WITHOUT_PAGE):
+        without_page().__enter__()
     named = sys.argv[1:] and not sys.argv[1].startswith("-")
     module = sys.argv.pop(1) if named else "dropclass_jax.train"
     runpy.run_module(module, run_name="__main__", alter_sys=True)

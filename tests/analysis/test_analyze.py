@@ -25,7 +25,7 @@ CLASSES = classes_of(CAMVID)
 
 
 @pytest.fixture
-def runs(tmp_path, named_tiny):
+def runs(tmp_path, named_tiny, no_page):
     """A run of two steps with DropClass, and a plain one: the same without its drop path."""
     config = load_config("configs/streets.py:tiny")
     config.data.prepared_dir = str(tmp_path / "prepared")

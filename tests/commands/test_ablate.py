@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-import xla_flags
 from html_page import Page
 
 from dropclass_jax import ablate
@@ -43,9 +42,9 @@ def config(tmp_path, named_tiny):
 
 @pytest.fixture
 def one_device(monkeypatch):
-    """Of every run, as a user has it."""
-    monkeypatch.setenv("XLA_FLAGS", xla_flags.flags(devices=1))
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    """Of every run, as a user has it; and no run draws its page."""
+    for name, value in tiny.environment(devices=1).items():
+        monkeypatch.setenv(name, value)
 
 
 def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, monkeypatch, capsys):

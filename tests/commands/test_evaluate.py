@@ -50,7 +50,7 @@ def test_the_command_keeps_other_views_apart(workdir):
     done = subprocess.run(
         [sys.executable, tiny.__file__, "dropclass_jax.evaluate", f"--workdir={workdir}",
          "--split=val", "--head=drop", "--window=24,32", "--scales=0.5", "--flip"],
-        capture_output=True, text=True, env=tiny.environment(), check=False,
+        capture_output=True, text=True, env=tiny.environment(page=True), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     name = "slide 24x32/16x21, scales 0.5, flip"

@@ -104,6 +104,7 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
     assert outputs["logits_drop"].shape == (1, 8, 12, 19)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_finished_run_is_not_trained_again(config, tiny_run, tmp_path, capsys):
     """The same command evaluates and reports once more, and its history stays as it was."""
     workdir = shutil.copytree(tiny_run, tmp_path / "run")
@@ -118,6 +119,7 @@ def test_a_finished_run_is_not_trained_again(config, tiny_run, tmp_path, capsys)
     assert "step 12/12" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_page")
 def test_all_that_saves_memory_at_once(config, tmp_path):
     """And an average, which is what a run and a checkpoint of it are evaluated by."""
     workdir = tmp_path / "run"
@@ -150,6 +152,7 @@ def test_all_that_saves_memory_at_once(config, tmp_path):
     assert [r["confusion"] for r in after] == [r["confusion"] for r in before]
 
 
+@pytest.mark.usefixtures("no_page")
 def test_plain_training_has_one_head(config, tmp_path):
     config.dropclass.enabled = False
     train.train(config, tmp_path / "run")
@@ -168,6 +171,7 @@ def final_state(workdir):
     return step, tree
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("moment", ["a step", "an evaluation", "the last evaluation"])
 def test_a_stopped_run_continues_exactly(config, tiny_run, tmp_path, monkeypatch, moment):
     """Stopped by signals between checkpoints, the run ends as one that was never stopped."""
@@ -258,6 +262,7 @@ def test_a_killed_run_of_the_real_network_continues_exactly(prepared, tmp_path):
     assert records(killed, "train") == records(whole, "train")
 
 
+@pytest.mark.usefixtures("no_page")
 def test_one_process_at_a_time_trains_in_a_workdir(config, tmp_path):
     """The second is refused before it writes anything."""
     with (

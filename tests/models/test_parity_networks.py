@@ -43,8 +43,8 @@ BACKBONES = {
 }
 BACKBONES["timm_mobilenetv3_large_100"] = BACKBONES["mobilenet_v3_large"]
 BACKBONES["timm_mobilenetv3_small_100"] = BACKBONES["mobilenet_v3_small"]
-# The same code as hrnet_w18, in more channels: a minute of compiling and of drawing weights.
-SLOW = {"timm_hrnet_w32", "timm_hrnet_w48"}
+# The same code as hrnet_w18_small_v2 in more blocks or channels: up to a minute of compiling each.
+SLOW = {"timm_hrnet_w18", "timm_hrnet_w32", "timm_hrnet_w48"}
 
 # fixture: (network, its options)
 SEGMENTERS = {
@@ -78,9 +78,14 @@ def golden(ref, name, dtype):
 @pytest.mark.parametrize(
     ("fixture", "dtype"),
     [
-        *((fixture, "float32") for fixture in SEGMENTERS),
         ("deeplabv3_resnet50", "float64"),
         ("deeplabv3_mobilenet_v3_large", "float64"),
+        ("deeplabv3_resnet101", "float32"),
+        ("deeplabv3_mobilenet_v3_large_aux", "float32"),
+        ("lraspp_mobilenet_v3_large", "float32"),
+        # The same but for the dtype, and but for the depth or the auxiliary classifier.
+        pytest.param("deeplabv3_resnet50", "float32", marks=pytest.mark.slow),
+        pytest.param("deeplabv3_mobilenet_v3_large", "float32", marks=pytest.mark.slow),
     ],
 )
 def test_logits(fixture, dtype):

@@ -221,7 +221,7 @@ def test_convert_says_what_is_wrong(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path_factory, named_tiny):
+def config(tmp_path_factory, named_tiny, no_page):
     config = load_config("configs/streets.py:tiny")
     config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
     config.data.options.update(train=8, val=2, val_out=2)

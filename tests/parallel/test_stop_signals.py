@@ -12,12 +12,16 @@ from dropclass_jax.parallel import preemption
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_collected_once_it_comes(number):
-    before = signal.getsignal(number)
-    with preemption.stop_requests() as stop:
-        assert stop() is None
-        os.kill(os.getpid(), number)
-        assert stop() == number
-    assert signal.getsignal(number) == before
+    handler = signal.default_int_handler
+    before = signal.signal(number, handler)  # nohup may have started us
+    try:
+        with preemption.stop_requests() as stop:
+            assert stop() is None
+            os.kill(os.getpid(), number)
+            assert stop() == number
+        assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_hangup_that_is_ignored_stays_so():

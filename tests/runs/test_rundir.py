@@ -120,7 +120,7 @@ def test_the_best_evaluation_is_found_again(tmp_path):
 
 
 @pytest.fixture
-def config(tmp_path_factory, named_tiny):
+def config(tmp_path_factory, named_tiny, no_page):
     """Six steps, two of which are recorded."""
     config = load_config("configs/streets.py:tiny")
     config.data.prepared_dir = str(tmp_path_factory.getbasetemp() / "prepared_for_rundir")

@@ -60,7 +60,7 @@ def test_a_bad_update_is_left_out_and_counted(loss, factor):
 
 
 @pytest.fixture
-def config(tmp_path_factory, named_tiny):
+def config(tmp_path_factory, named_tiny, no_page):
     config = load_config("configs/streets.py:tiny")
     config.data.prepared_dir = str(tmp_path_factory.mktemp("prepared"))
     config.data.options.update(train=24, val=2, val_out=2)

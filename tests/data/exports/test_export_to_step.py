@@ -19,7 +19,7 @@ from dropclass_jax.training import state
 
 
 @pytest.fixture
-def config(tmp_path, named_tiny):
+def config(tmp_path, named_tiny, no_page):
     config = load_config("configs/folder.py:tiny")
     config.data.dir = str(tmp_path / "export")
     config.data.prepared_dir = str(tmp_path / "prepared")
