@@ -31,6 +31,7 @@ from dropclass_jax.experiment.config import flatten
 from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.parallel import leaving, pmap, preemption, processes
 from dropclass_jax.reporting import table
 from dropclass_jax.reporting.sample_picture import sample_picture
@@ -182,7 +183,7 @@ def _compile(
         "image": np.broadcast_to(np.uint8(0), (config.batch_size, height, width, 3)),
         "label": np.broadcast_to(np.uint8(0), (config.batch_size, height, width)),
     }
-    compiled = train_step.lower(current, pmap.shard(example)).compile()
+    compiled = train_step.lower(current, pmap.shard(example)).compile(cpu_compiler.step_options())
     needed = pmap.peak_bytes(compiled)
     available = pmap.device_bytes()
     if needed and available and needed > available:

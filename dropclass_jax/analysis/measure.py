@@ -13,7 +13,7 @@ from dropclass_jax.analysis import dependence
 from dropclass_jax.analysis.after_features import after_features, classifier_weights
 from dropclass_jax.analysis.class_means import class_sums
 from dropclass_jax.models.segmenter import Segmenter
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.runs.trained_network import TrainedNetwork
 
@@ -95,7 +95,7 @@ def measure_split(network: TrainedNetwork, batches: Iterable[Mapping[str, Any]])
             std=info.std,
             ignore_label=info.ignore_label,
         ),
-        compiler_options=forward_compiler.options(),
+        compiler_options=cpu_compiler.forward_options(),
     )
     counts, totals = [], None
     for batch in batches:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from dropclass_jax import models
+from dropclass_jax import cores, models
 from dropclass_jax.benchmark import (
     against_torch,
     checkpointing,
@@ -162,10 +162,10 @@ def use_cores(count: int | None) -> None:
     """
     if count is None:
         return
-    cores = sorted(os.sched_getaffinity(0))
-    if not 1 <= count <= len(cores):
-        raise UserError(f"--cores {count}: want 1 to {len(cores)}")
-    os.sched_setaffinity(0, cores[:count])
+    usable = cores.usable()
+    if not 1 <= count <= len(usable):
+        raise UserError(f"--cores {count}: want 1 to {len(usable)}")
+    os.sched_setaffinity(0, usable[:count])
 
 
 def main(argv: list[str]) -> int:
@@ -183,7 +183,7 @@ def main(argv: list[str]) -> int:
         "command": provenance.command(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "device": provenance.device_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(cores.usable()),
         "versions": {**provenance.versions(), **against_torch.versions()},
         "revision": provenance.revision(),
         "repeats": repeats,
@@ -194,8 +194,8 @@ def main(argv: list[str]) -> int:
         if given.out:  # after every one, so that a crash costs none
             Path(given.out).write_text(json.dumps(content, indent=2) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    cores = f"{content['cores']} core{'s' * (content['cores'] > 1)} in use"
-    print(f"{content['device']}, {cores}; {versions}; medians of {repeats} turns")
+    used = f"{content['cores']} core{'s' * (content['cores'] > 1)} in use"
+    print(f"{content['device']}, {used}; {versions}; medians of {repeats} turns")
     print(report(content["sections"]))
     say("done" + (f"; all numbers are in {given.out}" if given.out else ""))
     return int(any("error" in result for result in content["sections"]))

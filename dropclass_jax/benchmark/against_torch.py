@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -22,6 +21,7 @@ from typing import Any
 
 import jax
 
+from dropclass_jax import cores
 from dropclass_jax.benchmark import side, text, timing
 from dropclass_jax.benchmark.case import VARIANTS, Case
 from dropclass_jax.benchmark.section import Options, Skipped
@@ -76,7 +76,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
             for name in ("torch", "ours")  # PyTorch first: it may have no such network
         }
         kinds = {kind: _compare(kind, sides, options.repeats) for kind in KINDS}
-    return {"cores": len(os.sched_getaffinity(0)), **kinds}
+    return {"cores": len(cores.usable()), **kinds}
 
 
 def _compare(

@@ -19,6 +19,7 @@ from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.losses import Loss, pixels
 from dropclass_jax.models.variables import init_variables
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.ops.labels import IGNORE_LABEL
 from dropclass_jax.training import optimizers, state, step
 from dropclass_jax.training.recipe import Recipe
@@ -204,7 +205,8 @@ def compiled_step(case: Case, variant: str, settings: Settings = DEFAULT) -> Pro
     donated = (0,) if settings.donate else ()
     jitted = jax.jit(train_step(case, variant, settings=settings), donate_argnums=donated)
     traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
-    return Program(traced.lower().compile(), tuple(flops.work(traced.jaxpr)))
+    compiled = traced.lower().compile(cpu_compiler.step_options())
+    return Program(compiled, tuple(flops.work(traced.jaxpr)))
 
 
 def run_of(case: Case, variant: str, settings: Settings = DEFAULT) -> Run:

@@ -24,7 +24,7 @@ from dropclass_jax.benchmark.section import Options
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.evaluation import boundary, inference
 from dropclass_jax.evaluation.step import eval_step
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Evaluation"
@@ -65,7 +65,7 @@ def _run(case: Case, variant: str, views: inference.Views = inference.WHOLE) -> 
             image_std=jnp.asarray(IMAGE_STD),
             views=views,
         ),
-        compiler_options=forward_compiler.options(),
+        compiler_options=cpu_compiler.forward_options(),
     )
     variables = new_state(case, variant).variables
     distance = boundary.distance(np.tile(case.size, (case.batch, 1)))

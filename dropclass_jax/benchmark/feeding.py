@@ -7,13 +7,13 @@ in memory as files of their size are (see ``data.bench``), with the recipe's sca
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from dropclass_jax import cores
 from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import Case, compiled_step, new_state, random_batch
 from dropclass_jax.benchmark.section import Options
@@ -37,7 +37,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       the pipeline's own ``images_per_second`` beside those that the steps take.
     """
     name, source = _images(case)
-    threads = len(os.sched_getaffinity(0))
+    threads = len(cores.usable())
 
     def stream() -> Batches:
         return pipeline.train_iterator(

@@ -23,7 +23,7 @@ from dropclass_jax.benchmark.case import (
 from dropclass_jax.benchmark.section import Work
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.evaluation import inference
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.ops.images import normalize
 from dropclass_jax.parallel import pmap
 
@@ -52,7 +52,7 @@ def predicting(case: Case) -> Run:
     """Forward passes of the plain network, to a class for every pixel."""
     model, variables = network(case, "plain"), new_state(case, "plain").variables
 
-    @partial(jax.jit, compiler_options=forward_compiler.options())
+    @partial(jax.jit, compiler_options=cpu_compiler.forward_options())
     def predict(variables: Any, images: jax.Array) -> jax.Array:
         images = normalize(images, jnp.asarray(IMAGE_MEAN), jnp.asarray(IMAGE_STD))
         scores = inference.scores(inference.forward(model, variables), images)

@@ -8,7 +8,6 @@ size and their cross-entropy in float32; SGD with momentum and decay.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from dropclass_jax import cores
 from dropclass_jax.benchmark import peak_memory, timing, torch_networks
 from dropclass_jax.benchmark.case import IMAGE_MEAN, IMAGE_STD, Case, random_batch
 from dropclass_jax.benchmark.section import Skipped, Work
@@ -94,7 +94,7 @@ def device() -> torch.device:
     """
     backend = jax.default_backend()
     if backend == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(len(cores.usable()))
         return torch.device("cpu")
     if backend in ("gpu", "cuda", "rocm") and torch.cuda.is_available():
         torch.backends.cudnn.benchmark = True

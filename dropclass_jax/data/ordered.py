@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-THREADS = min(len(os.sched_getaffinity(0)), 16)
+from dropclass_jax import cores
+
+THREADS = min(len(cores.usable()), 16)
 
 T, R = TypeVar("T"), TypeVar("R")
 

@@ -16,6 +16,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from dropclass_jax import cores
 from dropclass_jax.data import allocator, augment, sampling
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
@@ -202,7 +203,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 def _read_options(num_threads: int | None, prefetch: int) -> grain.ReadOptions:
     allocator.keep_freed_memory()
     if num_threads is None:
-        num_threads = min(len(os.sched_getaffinity(0)), 16)
+        num_threads = min(len(cores.usable()), 16)
     return grain.ReadOptions(num_threads, max(prefetch, num_threads))
 
 

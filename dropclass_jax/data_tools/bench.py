@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from dropclass_jax import data
+from dropclass_jax import cores, data
 from dropclass_jax.data import augment, codec, pipeline, scenes, transforms
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
@@ -281,12 +280,12 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
     Raises:
       UserError: a number out of its range, or anything wrong with the set.
     """
-    cores = len(os.sched_getaffinity(0))
+    available = len(cores.usable())
     parser = arguments.subparser("bench", __doc__)
     add = parser.add_argument
     add("--size", action="append", choices=[*SIZES, "set"], help="default: all but set")
     add("--crop", type=int, nargs=2, metavar=("H", "W"), help="default: usual for the size")
-    add("--threads", type=int, default=cores, help="default: one a core")
+    add("--threads", type=int, default=available, help="default: one a core")
     add("--batch-size", type=int, default=8, help="default: 8")
     add("--repeats", type=int, default=5, help="turns of each variant; default: 5")
     add("--seconds", type=float, default=1.0, help="of each turn; default: 1")
@@ -296,13 +295,13 @@ def main(dataset_loader: Callable[[], data.Dataset], argv: list[str]) -> int:
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: want 1 or more")
     content: dict[str, Any] = {
-        "cpu_cores": cores,
+        "cpu_cores": available,
         "threads": args.threads,
         "batch_size": args.batch_size,
         "cases": [],
     }
     if not args.json:
-        print(f"{cores} CPU cores, batches of {args.batch_size}, {args.repeats} turns each")
+        print(f"{available} CPU cores, batches of {args.batch_size}, {args.repeats} turns each")
     for name in args.size or SIZES:
         case = _case(name, dataset_loader)
         if args.crop:

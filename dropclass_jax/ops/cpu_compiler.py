@@ -1,22 +1,30 @@
-"""How XLA should compile a forward pass without a gradient."""
+"""How XLA should compile a network for a CPU: which library computes its products."""
 
 from __future__ import annotations
 
-import os
-
 import jax
+
+from dropclass_jax import cores
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 
 
-def options() -> dict[str, str]:
-    """Compiler options for the default backend, for ``jax.jit`` or ``Lowered.compile``.
+def forward_options() -> dict[str, str]:
+    """Compiler options of a forward pass without a gradient, for the default backend.
 
     On a CPU, XLA gives products and convolutions to YNNPACK, which leaves a second core idle most
     of the time. With several cores both are left to Eigen, and on one the products alone, where
-    YNNPACK is the slower. Training steps are faster with XLA's choice. Other backends get none.
+    YNNPACK is the slower.
+
+    Returns:
+      What ``jax.jit`` or ``Lowered.compile`` take; nothing for other backends.
     """
     if jax.default_backend() != "cpu":
         return {}
-    alone = len(os.sched_getaffinity(0)) == 1
+    alone = len(cores.usable()) == 1
     return {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION" if alone else ""}
+
+
+def step_options() -> dict[str, str]:
+    """Compiler options of a training step: the same with several cores, XLA's own on one."""
+    return forward_options() if len(cores.usable()) > 1 else {}

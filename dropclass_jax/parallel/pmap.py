@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.ops.axis import AXIS
 
 
@@ -33,7 +33,7 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
     ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
     """
     mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
-    options = forward_compiler.options()
+    options = cpu_compiler.forward_options()
     if not options or jax.process_count() > 1:
         return mapped  # what pmap compiles ahead of time cannot be called by several processes
     programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}

@@ -12,7 +12,7 @@ import numpy as np
 
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation.inference import WHOLE, Views
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.prediction.frames import Frame
 from dropclass_jax.runs import trained_network
 from dropclass_jax.runs.trained_network import TrainedNetwork
@@ -48,7 +48,7 @@ def predictor(
         raise UserError(f"--pad_to={pad_to}: give 1 pixel or more")
     score = trained_network.scorer(network, head, views)
 
-    @partial(jax.jit, compiler_options=forward_compiler.options())
+    @partial(jax.jit, compiler_options=cpu_compiler.forward_options())
     def classify(variables, images):
         return jnp.argmax(score(variables, images), axis=-1).astype(jnp.uint8)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from dropclass_jax import cores
 from dropclass_jax.errors import UserError
 from dropclass_jax.parallel import preemption
 
@@ -72,10 +73,9 @@ def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
       UserError: there are not as many CPU cores.
     """
     count = count or max(len(devices), 1)
-    able = hasattr(os, "sched_getaffinity")  # Linux
-    cores = sorted(os.sched_getaffinity(0)) if able else list(range(os.cpu_count() or 1))
-    if count > len(cores):
-        raise UserError(f"--jobs={count} is more than the {len(cores)} CPU cores that there are")
+    usable = cores.usable()
+    if count > len(usable):
+        raise UserError(f"--jobs={count} is more than the {len(usable)} CPU cores that there are")
     made = []
     for n in range(count):
         environment = {}
@@ -85,7 +85,8 @@ def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
             environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # counted as nvidia-smi counts
             if (sharing := len(range(device, count, len(devices)))) > 1:
                 environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / sharing:.3f}"
-        own = cores[n * len(cores) // count : (n + 1) * len(cores) // count]
+        own = usable[n * len(usable) // count : (n + 1) * len(usable) // count]
+        able = hasattr(os, "sched_setaffinity")  # Linux
         made.append(Slot(environment, frozenset(own) if able and count > 1 else frozenset()))
     return made
 

@@ -1,12 +1,11 @@
-"""XLA's choice of a library for a forward pass."""
-
-import os
+"""XLA's choice of a library for a network on a CPU."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from dropclass_jax.ops import forward_compiler
+from dropclass_jax import cores
+from dropclass_jax.ops import cpu_compiler
 
 
 def _by_ynnpack(compiler_options):
@@ -24,14 +23,19 @@ def _by_ynnpack(compiler_options):
         yield "ynn_fusion" in program.as_text()
 
 
-@pytest.mark.parametrize(("cores", "expected"), [(1, [False, True]), (2, [False, False])])
-def test_the_options_do_what_they_say(cores, expected, monkeypatch):
+@pytest.mark.parametrize(
+    ("usable", "forward", "step"),
+    [([0], [False, True], [True, True]), ([0, 1], [False, False], [False, False])],
+)
+def test_the_options_do_what_they_say(usable, forward, step, monkeypatch):
     if list(_by_ynnpack({})) != [True, True]:
         pytest.skip("XLA takes another library on this CPU")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores))
-    assert list(_by_ynnpack(forward_compiler.options())) == expected
+    monkeypatch.setattr(cores, "usable", lambda: usable)
+    assert list(_by_ynnpack(cpu_compiler.forward_options())) == forward
+    assert list(_by_ynnpack(cpu_compiler.step_options())) == step
 
 
 def test_other_backends_get_no_options(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert forward_compiler.options() == {}
+    assert cpu_compiler.forward_options() == {}
+    assert cpu_compiler.step_options() == {}
