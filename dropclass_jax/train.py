@@ -183,7 +183,7 @@ def _compile(
         "image": np.broadcast_to(np.uint8(0), (config.batch_size, height, width, 3)),
         "label": np.broadcast_to(np.uint8(0), (config.batch_size, height, width)),
     }
-    compiled = train_step.lower(current, pmap.shard(example)).compile(cpu_compiler.step_options())
+    compiled = cpu_compiler.compile_step(train_step.lower(current, pmap.shard(example)))
     needed = pmap.peak_bytes(compiled)
     available = pmap.device_bytes()
     if needed and available and needed > available:

@@ -53,7 +53,7 @@ was found before anything was changed, with what was predicted from it, and what
    by it, so that its temporary memory is still 1.2 x and more; a GPU's is to be seen.
 8. *On a CPU, page faults and work done twice*, which were taken for slow convolutions and small
    kernels. A step of S gave its temporary memory back to the system and fetched it again, 85,000
-   pages a step: 0.73 x the process CPU time without (``data.allocator``). XLA's CPU compiler put
+   pages a step: 0.73 x the process CPU time without (``allocator``). XLA's CPU compiler put
    the whole chain of residual sums into the kernel of each small gradient that reads one of them;
    ``ops.fusion`` has them computed once.
 9. *Convolutions on a CPU*. Of 3 x 3 at stride 1 XLA's own forward pass and gradient of the input

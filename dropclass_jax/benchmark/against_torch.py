@@ -4,7 +4,7 @@ PyTorch is tried in several ways (contiguous and channels last, ``torch.compile`
 fastest is what is compared with. Its networks are in ``torch_networks``.
 
 On a CPU much depends on how the C library handles memory that comes and goes with every step. The
-commands of this package have it keep what is freed (``data.allocator``); PyTorch's users usually do
+commands of this package have it keep what is freed (``allocator``); PyTorch's users usually do
 not. Both sides are therefore measured with either setting, each in a process of its own (``side``),
 by turns: with the same one, and each as its users have it. All processes may use the same cores,
 with a thread for each.

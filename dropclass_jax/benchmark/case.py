@@ -205,7 +205,7 @@ def compiled_step(case: Case, variant: str, settings: Settings = DEFAULT) -> Pro
     donated = (0,) if settings.donate else ()
     jitted = jax.jit(train_step(case, variant, settings=settings), donate_argnums=donated)
     traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
-    compiled = traced.lower().compile(cpu_compiler.step_options())
+    compiled = cpu_compiler.compile_step(traced.lower())
     return Program(compiled, tuple(flops.work(traced.jaxpr)))
 
 

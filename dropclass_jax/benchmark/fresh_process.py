@@ -18,11 +18,11 @@ from typing import Any
 
 import jax
 
+from dropclass_jax import allocator
 from dropclass_jax.benchmark import text
 from dropclass_jax.benchmark.case import Case, new_state, random_batch, train_step
 from dropclass_jax.benchmark.section import Skipped
 from dropclass_jax.cli import compilation
-from dropclass_jax.data import allocator
 from dropclass_jax.ops import axis, cpu_compiler
 from dropclass_jax.parallel import pmap
 
@@ -71,7 +71,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     current = pmap.replicate(new_state(case, request["variant"]))
     batch = pmap.shard(random_batch(case))
     start = time.perf_counter()
-    compiled = step.lower(current, batch).compile(cpu_compiler.step_options())
+    compiled = cpu_compiler.compile_step(step.lower(current, batch))
     compiling = time.perf_counter() - start
     current, scalars = jax.block_until_ready(compiled(current, batch))
     first_step_at = time.time()

@@ -3,7 +3,7 @@
     python -m dropclass_jax.benchmark.side '{"name": "torch", "case": {...}, "allocator": "tuned"}'
 
 A process each, so that either side has its own heap, set up as it is measured: ``tuned``, as the
-package's commands set it up (``data.allocator``), or ``default``, as the C library does. Requests
+package's commands set it up (``allocator``), or ``default``, as the C library does. Requests
 come on stdin and answers go to stdout, a line of JSON each: ``["method", argument, ...]`` of
 ``Side``, and ``{"result": ...}``, or ``skipped`` or ``error`` with a line of text.
 """
@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dropclass_jax import allocator
 from dropclass_jax.benchmark import text, timing
 from dropclass_jax.benchmark.case import Case
 from dropclass_jax.benchmark.section import Skipped, Work
 from dropclass_jax.cli import compilation
-from dropclass_jax.data import allocator
 from dropclass_jax.errors import first_line
 
 COMMAND = (sys.executable, "-m", "dropclass_jax.benchmark.side")

@@ -10,8 +10,8 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from dropclass_jax import allocator
 from dropclass_jax.cli import compilation, home, streams
-from dropclass_jax.data import allocator
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment.config import flatten, is_section, load_config
 

@@ -16,8 +16,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from dropclass_jax import cores
-from dropclass_jax.data import allocator, augment, sampling
+from dropclass_jax import allocator, cores
+from dropclass_jax.data import augment, sampling
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
 from dropclass_jax.data.sampling import Sampler

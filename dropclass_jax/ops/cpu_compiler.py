@@ -1,10 +1,10 @@
-"""How XLA should compile a network for a CPU: which library computes its products."""
+"""Compiling a network, with what a CPU needs: the right library for products, a tidy heap."""
 
 from __future__ import annotations
 
 import jax
 
-from dropclass_jax import cores
+from dropclass_jax import allocator, cores
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 
@@ -28,3 +28,19 @@ def forward_options() -> dict[str, str]:
 def step_options() -> dict[str, str]:
     """Compiler options of a training step: the same with several cores, XLA's own on one."""
     return forward_options() if len(cores.usable()) > 1 else {}
+
+
+def compile_forward(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile a forward pass, see ``forward_options``, and tidy up after the compiler."""
+    return _compile(lowered, forward_options())
+
+
+def compile_step(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile a training step, see ``step_options``, and tidy up after the compiler."""
+    return _compile(lowered, step_options())
+
+
+def _compile(lowered: jax.stages.Lowered, options: dict[str, str]) -> jax.stages.Compiled:
+    compiled = lowered.compile(compiler_options=options)
+    allocator.retire_fragments()
+    return compiled

@@ -33,16 +33,14 @@ def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:
     ``reduced`` is equal on all devices; ``per_example`` comes back stacked, ``[devices, b, ...]``.
     """
     mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, 0))
-    options = cpu_compiler.forward_options()
-    if not options or jax.process_count() > 1:
+    if not cpu_compiler.forward_options() or jax.process_count() > 1:
         return mapped  # what pmap compiles ahead of time cannot be called by several processes
     programs: dict[tuple[Any, ...], jax.stages.Compiled] = {}
 
     def run(variables: Any, batch: dict[str, Any]) -> Any:
         shapes = tuple((array.shape, array.dtype) for array in batch.values())
         if shapes not in programs:
-            lowered = mapped.lower(variables, batch)
-            programs[shapes] = lowered.compile(compiler_options=options)
+            programs[shapes] = cpu_compiler.compile_forward(mapped.lower(variables, batch))
         return programs[shapes](variables, batch)
 
     return run
