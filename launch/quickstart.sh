@@ -24,7 +24,8 @@ read -r accelerator _ <.venv/installed
 cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) # nproc counts those that we may use; macOS has none
 if [ "$accelerator" = cpu ] && [ "$cores" -gt 1 ]; then jobs=2; fi
 
+# Few steps, in which objects of about their usual size are learnt sooner than of any.
 .venv/bin/python -m dropclass_jax.ablate --sweep=configs/sweeps/imbalance.py --dir="$dir" --jobs="$jobs" \
   --arms=plain,ohem_dropclass --seeds=0 --config=configs/streets.py \
-  --config.total_steps=600 --config.eval.every_steps=600 "$@"
+  --config.total_steps=280 --config.eval.every_steps=280 "--config.augment.scale=(0.8,1.25)" "$@"
 .venv/bin/python -m dropclass_jax.compare "$dir/plain" "$dir/ohem_dropclass" --out="$dir/compare"
