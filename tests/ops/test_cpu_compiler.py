@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dropclass_jax import cores
+from dropclass_jax import allocator, cores
 from dropclass_jax.ops import cpu_compiler
 
 
@@ -39,3 +39,12 @@ def test_other_backends_get_no_options(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert cpu_compiler.forward_options() == {}
     assert cpu_compiler.step_options() == {}
+
+
+@pytest.mark.parametrize("compiles", [cpu_compiler.compile_forward, cpu_compiler.compile_step])
+def test_what_the_compiler_leaves_behind_is_retired(compiles, monkeypatch):
+    calls = []
+    monkeypatch.setattr(allocator, "retire_fragments", lambda: calls.append("retired"))
+    compiled = compiles(jax.jit(lambda x: x + 1).lower(jnp.ones(3)))
+    assert calls == ["retired"]
+    assert compiled(jnp.ones(3)).tolist() == [2, 2, 2]
