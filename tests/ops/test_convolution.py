@@ -32,7 +32,7 @@ def with_gradients(convolve, x, kernel):
         y = convolve(x, kernel)
         return jnp.sum(jnp.sin(y)), y
 
-    gradients, y = jax.grad(loss, argnums=(0, 1), has_aux=True)(x, kernel)
+    gradients, y = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(x, kernel)
     return y, *gradients
 
 
