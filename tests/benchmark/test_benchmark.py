@@ -38,7 +38,7 @@ from dropclass_jax.benchmark.section import Options, Skipped, Work
 from dropclass_jax.data_tools import bench
 from dropclass_jax.errors import UserError
 
-TINY = case.Case("tiny", 32, 48, batch=2, classes=5)
+TINY = case.Case("tiny", 32, 48, batch=2)
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
