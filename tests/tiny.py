@@ -122,8 +122,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     models.HEADS.update(HEADS)
     models.BACKBONES.update(BACKBONES)
-    if os.environ.get(WITHOUT_PAGE):
-        without_page().__enter__()
     named = sys.argv[1:] and not sys.argv[1].startswith("-")
     module = sys.argv.pop(1) if named else "dropclass_jax.train"
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    page = without_page() if os.environ.get(WITHOUT_PAGE) else contextlib.nullcontext()
+    with page:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -64,16 +64,16 @@ def _run(case: Case, variant: str, views: inference.Views = inference.WHOLE) -> 
             image_mean=jnp.asarray(IMAGE_MEAN),
             image_std=jnp.asarray(IMAGE_STD),
             views=views,
-        ),
-        compiler_options=cpu_compiler.forward_options(),
+        )
     )
     variables = new_state(case, variant).variables
     distance = boundary.distance(np.tile(case.size, (case.batch, 1)))
     batch = jax.device_put({**random_batch(case), "distance": distance})
+    compiled = cpu_compiler.compile_forward(evaluate.lower(variables, batch))
 
     def run(calls: int) -> None:
         for _ in range(calls):
-            result = evaluate(variables, batch)
+            result = compiled(variables, batch)
         jax.block_until_ready(result)
 
     return run

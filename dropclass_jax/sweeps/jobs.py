@@ -76,6 +76,7 @@ def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
     usable = cores.usable()
     if count > len(usable):
         raise UserError(f"--jobs={count} is more than the {len(usable)} CPU cores that there are")
+    able = hasattr(os, "sched_setaffinity")  # Linux
     made = []
     for n in range(count):
         environment = {}
@@ -86,7 +87,6 @@ def slots(count: int | None, devices: Sequence[str]) -> list[Slot]:
             if (sharing := len(range(device, count, len(devices)))) > 1:
                 environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / sharing:.3f}"
         own = usable[n * len(usable) // count : (n + 1) * len(usable) // count]
-        able = hasattr(os, "sched_setaffinity")  # Linux
         made.append(Slot(environment, frozenset(own) if able and count > 1 else frozenset()))
     return made
 

@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
 
 def start(workdir, prepared, processes=1, devices=1, **settings):
     """The processes of one run, each with its own devices."""
-    usual = {"log_every": 1, "total_steps": STEPS, "eval.every_steps": STEPS, **SGD}
+    usual = {"log_every": 1, "total_steps": STEPS, "eval.every_steps": STEPS // 2, **SGD}
     command = tiny.command(workdir, prepared, **usual, **settings)
     return start_all([command] * processes, devices)
 
@@ -184,13 +184,14 @@ def test_when_one_process_is_killed_the_others_stop_and_all_continue(tmp_path, p
 
 def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path, prepared, pair):
     stopped = tmp_path / "stopped"
-    started = start(stopped, prepared, 2)
+    settings = {"checkpoint.every_steps": 100}  # none but the one at the stop
+    started = start(stopped, prepared, 2, **settings)
     until(started[0], f"step 3/{STEPS}")
     started[1].send_signal(signal.SIGTERM)
     results = ends(started)
     assert [code for code, _ in results] == [128 + signal.SIGTERM] * 2, results
     assert "stopped by SIGTERM at step" in results[0][1]
-    finish(start(stopped, prepared, 2))
+    finish(start(stopped, prepared, 2, **settings))
     soak.compare(stopped, pair[0])
 
 
