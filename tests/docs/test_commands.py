@@ -53,7 +53,7 @@ def check(words):
 
 def check_launch(script, arguments):
     """A launch script's own options are in its usage; what is left is for training."""
-    usage = (ROOT / script).read_text().split("set -euo pipefail")[0]
+    usage, body = (ROOT / script).read_text().split("set -euo pipefail")
     own = set(re.findall(r"--[a-z][\w-]*", usage)) - {"--config", "--workdir"}
     subcommands = {word for words in re.findall(r"[a-z]+(?:\|[a-z]+)+", usage) for word in
                    words.split("|")} | {"run"}  # fmt: skip
@@ -61,6 +61,8 @@ def check_launch(script, arguments):
     following = bool(rest) and rest[0] in subcommands
     if following and rest.pop(0) != "run":
         rest.append("--config=configs/base.py")  # which such a command does not need
+    if rest and script == "launch/quickstart.sh":
+        rest = re.findall(r"--config=configs/\w+\.py", body) + rest  # it has its own
     if rest:
         pages.parse("train", rest)
 
