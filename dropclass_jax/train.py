@@ -94,7 +94,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     current = jax.device_get(checkpoint.restore_latest(checkpoints, current))
     arrays = {f"array {name}": checksum for name, checksum in checksums.of(current).items()}
     processes.check_agreement({"the step to start at": int(current.step), **arrays})
-    current = pmap.replicate(current)
+    current, key = pmap.replicate((current, jax.random.key(config.seed)))
     del variables, start_from  # a copy of all parameters each, by now
     step = int(current.step)
     progress = Progress(
@@ -106,7 +106,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(report)
     batches = batches_from(start_step=step)
     if step < config.total_steps:
-        train_step = _compile(pmap.pmap_step(built.train_step), current, config)
+        train_step = _compile(pmap.pmap_step(built.train_step), current, key, config)
     evaluate_splits = partial(
         _evaluate, config, dataset, pmap.pmap_eval(built.eval_step), workdir, progress
     )
@@ -126,7 +126,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             progress.resume_clock()
             batch = next(batches)
             current, scalars = train_step(
-                current, pmap.shard({name: batch[name] for name in ("image", "label")})
+                current, pmap.shard({name: batch[name] for name in ("image", "label")}), key
             )
             step += 1
             losses.add(step, scalars, batch)
@@ -173,7 +173,10 @@ def _check_agreement(config: ConfigDict) -> None:
 
 
 def _compile(
-    train_step: Callable[..., Any], current: state.TrainState, config: ConfigDict
+    train_step: Callable[..., Any],
+    current: state.TrainState,
+    key: jax.Array,
+    config: ConfigDict,
 ) -> Callable[..., Any]:
     """Compile the training step; refuse it if it cannot fit into the device's memory."""
     if jax.process_count() > 1:
@@ -183,7 +186,7 @@ def _compile(
         "image": np.broadcast_to(np.uint8(0), (config.batch_size, height, width, 3)),
         "label": np.broadcast_to(np.uint8(0), (config.batch_size, height, width)),
     }
-    compiled = cpu_compiler.compile_step(train_step.lower(current, pmap.shard(example)))
+    compiled = cpu_compiler.compile_step(train_step.lower(current, pmap.shard(example), key))
     needed = pmap.peak_bytes(compiled)
     available = pmap.device_bytes()
     if needed and available and needed > available:

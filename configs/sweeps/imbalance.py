@@ -6,6 +6,8 @@ def get_arms(config):
         "weighted": {"loss.class_weights": "effective_number"},
         "ohem": {"loss.name": "ohem"},
         "adjusted": {"loss.logit_adjustment": 1.0},
+        "sampled": {"data.sampling.class_uniform": 0.5},
+        "ohem_sampled": {"loss.name": "ohem", "data.sampling.class_uniform": 0.5},
     }
     plain = {"dropclass.enabled": False}
     return {

@@ -136,7 +136,7 @@ def _optimizer() -> optax.GradientTransformation:
 def train_step(
     case: Case, variant: str, axis_name: str | None = None, settings: Settings = DEFAULT
 ) -> Any:
-    """``(state, batch) -> (state, scalars)`` of the reference's recipe: SGD, linear schedules."""
+    """A training step of the reference's recipe, SGD and linear schedules: ``step.train_step``."""
     ramp = partial(schedules.ramp, "linear", total_steps=_TOTAL_STEPS)
     coefficients = step.Coefficients(
         ramp(start=1, end=0), ramp(start=0, end=1), optax.constant_schedule(10.0)
@@ -150,7 +150,6 @@ def train_step(
             axis_name=axis_name,
         ),
         learning_rate=_learning_rate(),
-        seed=0,
         image_mean=jnp.asarray(IMAGE_MEAN),
         image_std=jnp.asarray(IMAGE_STD),
         dropclass=None if variant == "plain" else (coefficients, step.Draw(jnp.ones(case.classes))),
@@ -204,7 +203,7 @@ def compiled_step(case: Case, variant: str, settings: Settings = DEFAULT) -> Pro
     """The training step of a variant on one device, compiled once for all sections."""
     donated = (0,) if settings.donate else ()
     jitted = jax.jit(train_step(case, variant, settings=settings), donate_argnums=donated)
-    traced = jitted.trace(state_shapes(case, variant), batch_shapes(case))
+    traced = jitted.trace(state_shapes(case, variant), batch_shapes(case), jax.random.key(0))
     compiled = cpu_compiler.compile_step(traced.lower())
     return Program(compiled, tuple(flops.work(traced.jaxpr)))
 
@@ -225,6 +224,7 @@ def run_of(case: Case, variant: str, settings: Settings = DEFAULT) -> Run:
 
 def iterate(program: Any, current: state.TrainState, batch: Any) -> Iterator[dict[str, jax.Array]]:
     """The scalars of step after step on the same batch."""
+    key = jax.random.key(0)
     while True:
-        current, scalars = program(current, batch)
+        current, scalars = program(current, batch, key)
         yield scalars

@@ -28,7 +28,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       ``state_bytes``.
     """
     program = compiled_step(case, "dropclass").step
-    batch = jax.device_put(random_batch(case))
+    batch, key = jax.device_put(random_batch(case)), jax.random.key(0)
     current = new_state(case, "dropclass")
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(current))
     seconds: dict[str, list[float]] = {"step": [], "blocked": [], "written": []}
@@ -39,7 +39,7 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
         for turn in range(options.repeats + 1):
             current = current.replace(step=jnp.int32(turn + 1))
             start = time.perf_counter()
-            current, scalars = program(current, batch)
+            current, scalars = program(current, batch, key)
             jax.block_until_ready((current, scalars))
             trained = time.perf_counter()
             checkpoint.save(checkpoints, current)

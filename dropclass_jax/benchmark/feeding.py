@@ -91,7 +91,7 @@ def _arrays(batch: Mapping[str, Any]) -> dict[str, Any]:
 def _loop(case: Case, fetch: Callable[[], Any], waited: list[float] | None = None) -> Run:
     """``train.train``'s loop; notes the share of its time that it spent in ``fetch``."""
     program = compiled_step(case, "dropclass").step
-    current = new_state(case, "dropclass")
+    current, key = new_state(case, "dropclass"), jax.random.key(0)
 
     def run(calls: int) -> None:
         nonlocal current
@@ -100,7 +100,7 @@ def _loop(case: Case, fetch: Callable[[], Any], waited: list[float] | None = Non
             began = time.perf_counter()
             batch = fetch()
             fetching += time.perf_counter() - began
-            current, scalars = program(current, batch)
+            current, scalars = program(current, batch, key)
             if before is not None:
                 float(before["loss"])
             before = scalars

@@ -69,16 +69,16 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     case = Case(**request["case"])
     step = pmap.pmap_step(train_step(case, request["variant"], axis.AXIS))
     current = pmap.replicate(new_state(case, request["variant"]))
-    batch = pmap.shard(random_batch(case))
+    batch, key = pmap.shard(random_batch(case)), pmap.replicate(jax.random.key(0))
     start = time.perf_counter()
-    compiled = cpu_compiler.compile_step(step.lower(current, batch))
+    compiled = cpu_compiler.compile_step(step.lower(current, batch, key))
     compiling = time.perf_counter() - start
-    current, scalars = jax.block_until_ready(compiled(current, batch))
+    current, scalars = jax.block_until_ready(compiled(current, batch, key))
     first_step_at = time.time()
     seconds = []
     for _ in range(request["steps"]):
         start = time.perf_counter()
-        current, scalars = compiled(current, batch)
+        current, scalars = compiled(current, batch, key)
         jax.block_until_ready((current, scalars))
         seconds.append(time.perf_counter() - start)
     return {

@@ -16,8 +16,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from dropclass_jax import allocator, cores
-from dropclass_jax.data import augment, sampling
+from dropclass_jax import allocator
+from dropclass_jax.data import augment, ordered, sampling
 from dropclass_jax.data.augment import Augmentation
 from dropclass_jax.data.cache import CachedSource, Source
 from dropclass_jax.data.sampling import Sampler
@@ -203,7 +203,7 @@ def _local_batch_size(batch_size: int, process_count: int) -> int:
 def _read_options(num_threads: int | None, prefetch: int) -> grain.ReadOptions:
     allocator.keep_freed_memory()
     if num_threads is None:
-        num_threads = min(len(cores.usable()), 16)
+        num_threads = ordered.THREADS
     return grain.ReadOptions(num_threads, max(prefetch, num_threads))
 
 

@@ -31,7 +31,7 @@ class Experiment(NamedTuple):
     Attributes:
       model: the network.
       optimizer: with its learning rate.
-      train_step: ``(state, batch) -> (state, scalars)``, one device's part.
+      train_step: ``(state, batch, key) -> (state, scalars)``, one device's part.
       eval_step: ``(variables, batch) -> (totals, examples)``, one device's part.
     """
 
@@ -80,7 +80,6 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
             axis_name=axis.AXIS,
         ),
         learning_rate=learning_rate,
-        seed=config.seed,
         dropclass=_dropclass(config, dataset, network) if config.dropclass.enabled else None,
         **images,
     )

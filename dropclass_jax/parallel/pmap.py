@@ -20,11 +20,13 @@ from dropclass_jax.ops.axis import AXIS
 
 
 def pmap_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Run ``step(state, batch) -> (state, metrics)`` on every device; the state is donated.
+    """Run ``step(state, batch, key) -> (state, metrics)`` on every device; the state is donated.
+
+    The key is the same on all devices.
 
     Both results must be equal on all devices, which they are when the step reduces over ``AXIS``.
     """
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
 
 
 def pmap_eval(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -47,15 +47,9 @@ def grid(size: tuple[int, int], tile: int) -> tuple[int, int]:
     return -(-height // tile), -(-width // tile)
 
 
-def step_key(seed: int, step: jax.Array) -> jax.Array:
-    """The key that all randomness of a step starts from."""
-    return jax.random.fold_in(jax.random.key(seed), step)
-
-
 def draw_for_batch(
     draw: Draw,
-    seed: int,
-    step: jax.Array,
+    key: jax.Array,
     drop_probability: jax.Array,
     labels: jax.Array,
     axis_name: str | None = None,
@@ -64,8 +58,7 @@ def draw_for_batch(
 
     Args:
       draw: how to draw.
-      seed: the run's seed.
-      step: int32 scalar.
+      key: the step's PRNG key, equal on all devices.
       drop_probability: p(t).
       labels: ``[B, H, W]``, this device's part.
       axis_name: the axis of the devices.
@@ -73,7 +66,6 @@ def draw_for_batch(
     Returns:
       ``[K]``, equal on all devices; ``[B, K]`` when drawn per example; ``[B, gh, gw, K]`` per tile.
     """
-    key = step_key(seed, step)
     odds = jnp.asarray(draw.class_odds, jnp.float32)
     num_classes, batch = odds.shape[0], labels.shape[0]
     if draw.present_only:

@@ -15,7 +15,7 @@ from dropclass_jax.errors import UserError
 
 ON_NONFINITE = ("stop", "skip")
 
-Step = Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+Step = Callable[[Any, Any, jax.Array], tuple[Any, dict[str, jax.Array]]]
 
 
 def skip_nonfinite(train_step: Step) -> Step:
@@ -25,14 +25,14 @@ def skip_nonfinite(train_step: Step) -> Step:
     and draws are used up. Equal on all devices, as the loss and the new state are.
 
     Args:
-      train_step: ``(state, batch) -> (state, scalars)``, see ``step.train_step``.
+      train_step: ``(state, batch, key) -> (state, scalars)``, see ``step.train_step``.
 
     Returns:
       The same with a scalar ``skipped``, the number of updates that were left out so far.
     """
 
-    def step(state: Any, batch: Any) -> tuple[Any, dict[str, jax.Array]]:
-        new, scalars = train_step(state, batch)
+    def step(state: Any, batch: Any, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        new, scalars = train_step(state, batch, key)
         floats = [x for x in jax.tree.leaves(new) if jnp.issubdtype(x.dtype, jnp.floating)]
         finite = jnp.isfinite(scalars["loss"])
         for leaf in floats:

@@ -1,4 +1,4 @@
-"""One step of training: a pure function of a state and a batch.
+"""One step of training: a pure function of a state, a batch and the run's PRNG key.
 
 It is written for one device. With an ``axis_name`` it is one device's part of a step of all
 devices, and every sum, weight and statistic is reduced over that axis before it is divided, so
@@ -24,7 +24,7 @@ from dropclass_jax import objective
 from dropclass_jax.ops import axis
 from dropclass_jax.ops.images import Batch, normalize
 from dropclass_jax.training import gradients
-from dropclass_jax.training.draw import Draw, draw_for_batch, step_key
+from dropclass_jax.training.draw import Draw, draw_for_batch
 from dropclass_jax.training.recipe import Recipe
 from dropclass_jax.training.state import TrainState, update_ema
 
@@ -112,22 +112,23 @@ def update(
 def train_step(
     state: TrainState,
     batch: Batch,
+    key: jax.Array,
     *,
     recipe: Recipe,
     learning_rate: optax.Schedule,
-    seed: int,
     image_mean: jax.Array,
     image_std: jax.Array,
     dropclass: tuple[Coefficients, Draw] | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of training; everything but state and batch is bound by ``partial``.
+    """One step of training; what is named is bound by ``partial``.
 
     Args:
       state: the state before.
       batch: ``image`` uint8 ``[B, H, W, 3]`` and ``label`` integer ``[B, H, W]``.
+      key: the run's PRNG key, which the draws, dropout and the loss's variation come from, with
+        the step's number. Not bound, so that runs of all seeds share one compiled step.
       recipe: what does not change from step to step.
       learning_rate: the optimizer's schedule, for the record only.
-      seed: of the draws, of dropout and of the loss's variation.
       image_mean: ``[3]``, on the scale 0 to 1.
       image_std: ``[3]``, on the scale 0 to 1.
       dropclass: schedules and draw; None for plain training.
@@ -139,14 +140,14 @@ def train_step(
     """
     images = normalize(batch["image"], image_mean, image_std)
     labels = batch["label"]
+    key = jax.random.fold_in(key, state.step)
     keep, lambda_, alpha = None, 1.0, 0.0
     record = {"lr": learning_rate(state.step)}
     if dropclass is not None:
         coefficients, draw = dropclass
         lambda_, p, alpha = (schedule(state.step) for schedule in coefficients)
-        keep = draw_for_batch(draw, seed, state.step, p, labels, recipe.axis_name)
+        keep = draw_for_batch(draw, key, p, labels, recipe.axis_name)
         record |= {"lambda": lambda_, "p": p, **_of_draw(keep, recipe.axis_name)}
-    key = step_key(seed, state.step)
     state, scalars = update(
         state,
         images,

@@ -160,7 +160,8 @@ class TestFlops:
 
     def test_a_training_step_as_xla_counts_it(self, named_tiny):
         step = jax.jit(case.train_step(TINY, "dropclass"))
-        traced = step.trace(case.state_shapes(TINY, "dropclass"), case.batch_shapes(TINY))
+        shapes = case.state_shapes(TINY, "dropclass"), case.batch_shapes(TINY)
+        traced = step.trace(*shapes, jax.random.key(0))
         products, others = self.sums(traced)
         # As other platforms run it: without the forms that a CPU has of its own.
         lowered = traced.lower(lowering_platforms=("tpu",))

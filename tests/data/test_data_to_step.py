@@ -46,8 +46,8 @@ def test_from_archives_to_a_step(name, write, train_ids, config, tmp_path):
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     before = state.from_variables(zeros, built.optimizer)
     arrays = pmap.shard({"image": batch["image"], "label": batch["label"]})
-    step = pmap.pmap_step(built.train_step).lower(before, arrays)
-    after, scalars = step.compile()(before, arrays)
+    arguments = before, arrays, jax.random.key(0)
+    after, scalars = pmap.pmap_step(built.train_step).lower(*arguments).compile()(*arguments)
     # A network of zeros guesses, whatever the weights of the classes and what is ignored.
     np.testing.assert_allclose(scalars["loss"], np.log(dataset.info.num_classes), rtol=1e-4)
     assert after.step == 1

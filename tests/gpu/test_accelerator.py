@@ -33,7 +33,8 @@ def steps(devices, of):
     before = jax.device_get(case.new_state(of, "dropclass"))
     results = []
     for device in devices.values():
-        after, scalars = on(device, case.train_step(of, "dropclass"), before, case.random_batch(of))
+        arguments = before, case.random_batch(of), jax.random.key(0)
+        after, scalars = on(device, case.train_step(of, "dropclass"), *arguments)
         moved = jax.tree.map(np.subtract, after.params, before.params)
         results.append((scalars, moved))
     return results

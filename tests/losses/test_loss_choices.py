@@ -79,7 +79,7 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
         assert all((value > 0).all() for value in jax.tree.leaves(terms))
         assert min(np.abs(x).max() for x in jax.tree.leaves(gradient)) > 1e-4
 
-        def update(current, part):
+        def update(current, part, key):
             return step.update(
                 current, part["image"], part["label"], part["keep"], LAMBDA, ALPHA,
                 Recipe(model, optimizer, accumulate_steps=2, axis_name=axis.AXIS, **settings),
@@ -88,8 +88,8 @@ def test_eight_devices_in_two_parts_compute_the_global_loss(batch, name):
 
         start = state.from_variables(variables, optimizer)
         sharded = pmap.shard({**batch, "keep": keep})
-        eight = pmap.pmap_step(update).lower(start, sharded).compile()
-        after, scalars = eight(jax.tree.map(jnp.copy, start), sharded)
+        eight = pmap.pmap_step(update).lower(start, sharded, key).compile()
+        after, scalars = eight(jax.tree.map(jnp.copy, start), sharded, key)
         np.testing.assert_allclose(scalars["loss"], expected, rtol=1e-12)
         compare = partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-13)
         jax.tree.map(compare, jax.tree.map(jnp.subtract, start.params, after.params), gradient)

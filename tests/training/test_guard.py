@@ -14,10 +14,11 @@ from dropclass_jax.experiment.config import load_config
 from dropclass_jax.runs import checkpoint, records
 from dropclass_jax.training import guard, state, step
 
+KEY = jax.random.key(0)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
 
-def toy_step(current, batch):
+def toy_step(current, batch, key=None):
     """A step that is as finite as its batch."""
     gradients = jax.tree.map(lambda p: p * batch["factor"], current.params)
     updates, opt_state = OPTIMIZER.update(gradients, current.opt_state)
@@ -45,15 +46,15 @@ def test_a_bad_update_is_left_out_and_counted(loss, factor):
     bad = {"loss": jnp.float32(loss), "factor": jnp.float32(factor)}
     expected, _ = toy_step(toy_step(start(), good)[0], good)
 
-    current, scalars = step(start(), good)
+    current, scalars = step(start(), good, KEY)
     assert scalars["skipped"] == 0
     before = current
-    current, scalars = step(current, bad)
+    current, scalars = step(current, bad, KEY)
     assert scalars["skipped"] == current.skipped == 1
     assert current.step == 2
     jax.tree.map(np.testing.assert_array_equal, current.params, before.params)
     jax.tree.map(np.testing.assert_array_equal, current.opt_state, before.opt_state)
-    current, scalars = step(current, good)
+    current, scalars = step(current, good, KEY)
     assert scalars["skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, current.params, expected.params)
     jax.tree.map(np.testing.assert_array_equal, current.batch_stats, expected.batch_stats)

@@ -117,9 +117,9 @@ class TestAccumulation:
 
             model = tiny(K, auxiliary=0, axis_name=axis.AXIS)
             update = one_update(model, keep, **settings, axis_name=axis.AXIS)
-            eight = pmap.pmap_step(lambda state, b: update(state, b["images"], b["labels"]))
+            eight = pmap.pmap_step(lambda state, b, _: update(state, b["images"], b["labels"]))
             sharded = pmap.shard({"images": images, "labels": labels})
-            assert_same(eight(jax.tree.map(jnp.copy, before), sharded), one)
+            assert_same(eight(jax.tree.map(jnp.copy, before), sharded, jax.random.key(0)), one)
 
     def test_statistics_are_updated_by_every_part(self, tiny, batch):
         """With momentum m, k parts leave m^k of the old statistics, in the order of the parts."""

@@ -19,6 +19,7 @@ from dropclass_jax.training.recipe import Recipe
 
 K, B, H, W = 5, 8, 16, 24
 ALPHA = 10.0
+KEY = jax.random.key(3)
 COEFFICIENTS = step.Coefficients(
     lambda_=schedules.ramp("linear", 1, 0, 10),
     p=optax.constant_schedule(1.0),
@@ -44,7 +45,6 @@ def bound_step(model, draw, axis_name, class_weights=None):
         step.train_step,
         recipe=Recipe(model, optimizer, class_weights=class_weights, axis_name=axis_name),
         learning_rate=optax.constant_schedule(0.1),
-        seed=3,
         dropclass=(COEFFICIENTS, draw),
         **IMAGES,
     )
@@ -81,8 +81,8 @@ def test_eight_devices_equal_one(tiny, batch, draw, auxiliary):
 
         expected, got = start, jax.tree.map(jnp.array, start)  # the step takes its state's memory
         for _ in range(2):
-            expected, expected_scalars = one(expected, batch)
-            got, got_scalars = many(got, pmap.shard(batch))
+            expected, expected_scalars = one(expected, batch, KEY)
+            got, got_scalars = many(got, pmap.shard(batch), KEY)
         for path, value in jax.tree.leaves_with_path(expected):
             ours = dict(jax.tree.leaves_with_path(got))[path]
             np.testing.assert_allclose(
@@ -121,11 +121,10 @@ def test_counts_of_eight_devices_equal_one(tiny, batch):
 
 class TestDraws:
     def keep(self, draw, labels, number=0, seed=3, p=1.0):
-        return np.asarray(
-            step.draw_for_batch(draw, seed, jnp.asarray(number), jnp.asarray(p), labels)
-        )
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        return np.asarray(step.draw_for_batch(draw, key, jnp.asarray(p), labels))
 
-    def test_seed_and_step_decide(self, batch):
+    def test_the_key_decides(self, batch):
         draw, labels = DRAWS["batch"], jnp.asarray(batch["label"])
         masks = [self.keep(draw, labels, number) for number in range(40)]
         again = [self.keep(draw, labels, number) for number in range(40)]
@@ -174,7 +173,7 @@ class TestDraws:
     @pytest.mark.parametrize("per", ["example", "tile"])
     def test_devices_do_not_change_it(self, batch, per, stratify):
         draw = step.Draw(jnp.ones(K), per=per, tile=8, count=2, stratify=stratify)
-        args = draw, 3, jnp.asarray(5), jnp.asarray(0.5)
+        args = draw, KEY, jnp.asarray(0.5)
         expected = step.draw_for_batch(*args, jnp.asarray(batch["label"]))
         many = jax.pmap(lambda y: step.draw_for_batch(*args, y, axis.AXIS), axis_name=axis.AXIS)
         got = pmap.unshard(many(pmap.shard(batch)["label"]))
@@ -192,7 +191,7 @@ def test_coefficients_follow_the_step(tiny, batch):
     variables = tiny(K).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     current, seen = state.from_variables(variables, optimizer), []
     for _ in range(3):
-        current, scalars = bound(current, batch)
+        current, scalars = bound(current, batch, KEY)
         seen.append(float(scalars["lambda"]))
         expected = (
             scalars["lambda"] * scalars["loss_plain"]
@@ -210,13 +209,12 @@ def test_plain_training_is_the_same_path_without_the_method(tiny, batch):
         step.train_step,
         recipe=Recipe(tiny(K, dropclass=None), optax.sgd(0.1)),
         learning_rate=optax.constant_schedule(0.1),
-        seed=0,
         dropclass=None,
         **IMAGES,
     )
     variables = tiny(K, dropclass=None).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     assert "refine" not in variables["params"]
-    after, scalars = jax.jit(plain)(state.from_variables(variables, optax.sgd(0.1)), batch)
+    after, scalars = jax.jit(plain)(state.from_variables(variables, optax.sgd(0.1)), batch, KEY)
     assert scalars.keys() == {"loss", "loss_plain", "lr"}
     assert scalars["loss"] == scalars["loss_plain"]
     assert after.step == 1
@@ -226,6 +224,6 @@ def test_a_batch_without_labels_leaves_finite_parameters(tiny, batch):
     bound, optimizer = bound_step(tiny(K), DRAWS["batch"], None)
     variables = tiny(K).init(jax.random.key(1), jnp.zeros((1, H, W, 3)))
     empty = {**batch, "label": np.full_like(batch["label"], 255)}
-    after, scalars = jax.jit(bound)(state.from_variables(variables, optimizer), empty)
+    after, scalars = jax.jit(bound)(state.from_variables(variables, optimizer), empty, KEY)
     assert np.isfinite(scalars["loss"])
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))

@@ -39,10 +39,11 @@ def compiled():
             shapes = jax.eval_shape(built.model.init, jax.random.key(0), image)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             before = state.from_variables(zeros, built.optimizer)
-            lowered = pmap.pmap_step(built.train_step).lower(before, arrays)
+            lowered = pmap.pmap_step(built.train_step).lower(before, arrays, jax.random.key(0))
             steps[classes] = lowered.compile(), zeros, built.optimizer
         run, zeros, optimizer = steps[classes]
-        return run(state.from_variables(jax.tree.map(jnp.copy, zeros), optimizer), arrays)
+        before = state.from_variables(jax.tree.map(jnp.copy, zeros), optimizer)
+        return run(before, arrays, jax.random.key(0))
 
     return step
 
