@@ -12,6 +12,7 @@ import sys
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pages
 import pytest
 import soak
 from board_events import events
@@ -375,10 +376,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
         (["--config=configs/streets.py", "--config.dropclass=1"], "'dropclass' is a section"),
         (["--config=configs/camvid.py:hrnet_w18_small_v1,ful"], "unknown option 'ful'"),
         (["--config=configs/streets.py", "--config.seed=one"], "could not convert|invalid literal"),
+    ],
+)  # fmt: skip
+def test_a_flag_s_mistake_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        pages.parse("train", arguments)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(f"error: .*({message}).*\n", said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/streets.py", "--config.dropclass.alhpa=1"], "alhpa"),
         (["--config=configs/camvid.py", "--config.data.dir=/no/such/folder"], "/no/such/folder"),
         (["--config=configs/streets.py", "again"], "unexpected argument 'again'"),
     ],
-)  # fmt: skip
+)
 def test_a_user_s_mistake_is_one_line(arguments, message, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "dropclass_jax.train", *arguments, f"--workdir={tmp_path}/run"],
