@@ -92,7 +92,9 @@ def table_after(mark: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("file", ["results/streets/draw.json", "results/streets/draw_1800.json",
-                                  "results/camvid_imagenet/draw.json", "results/streets/ohem.json",
+                                  "results/camvid_imagenet/draw.json",
+                                  "results/camvid_imagenet/draw_2400.json",
+                                  "results/streets/ohem.json",
                                   "results/streets/imbalance.json", "results/streets/remedies.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
 def test_tables_of_sweeps_are_those_of_their_files(file):
