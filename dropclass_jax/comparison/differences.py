@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,8 +75,18 @@ def facts(folder: Path, metrics: Mapping[str, Any]) -> dict[str, str]:
         for module, version in metrics.get("versions", {}).items()
     }
     named["device"] = str(metrics.get("device", "-"))
-    named["command"] = without_workdir(str(metrics.get("command", "-")))
+    command = without_workdir(str(metrics.get("command", "-")))
+    named["command"] = without_config_values(command) if values else command  # named already
     return named
+
+
+def without_config_values(command: str) -> str:
+    """A command without what it sets in its config.
+
+    >>> without_config_values("python -m dropclass_jax.train --config=a.py --config.seed=1 --x=2")
+    'python -m dropclass_jax.train --config=a.py --x=2'
+    """
+    return _without(command, lambda name: name.startswith("config."))
 
 
 def without_workdir(command: str) -> str:
@@ -85,15 +95,22 @@ def without_workdir(command: str) -> str:
     >>> without_workdir("python -m dropclass_jax.train --config=a.py --workdir=runs/1 --x=2")
     'python -m dropclass_jax.train --config=a.py --x=2'
     """
+    return _without(command, lambda name: name == "workdir")
+
+
+def _without(command: str, unwanted: Callable[[str], bool]) -> str:
+    """A command without some of its flags, given as ``--flag=value`` or ``--flag value``."""
     try:
         words = shlex.split(command)
     except ValueError:  # not by a shell's rules
         return command
-    kept, skip = [], False
+    kept, awaiting = [], False
     for word in words:
-        if not skip and word.lstrip("-").split("=")[0] != "workdir":
+        flag = word.startswith("-")
+        found = flag and unwanted(word.lstrip("-").split("=")[0])
+        if not found and (flag or not awaiting):
             kept.append(word)
-        skip = not skip and word in ("--workdir", "-workdir")  # its folder is the next word
+        awaiting = found and "=" not in word  # the next word is its value, unless a flag
     return shlex.join(kept)
 
 

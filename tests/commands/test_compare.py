@@ -133,7 +133,10 @@ def test_what_differs_is_named(tmp_path):
     assert "nothing differs but the folders" in compare_summary.text(outcome([a], [b]))
     metrics = json.loads((b / "metrics.json").read_text())
     metrics["versions"]["jax"] = "0.11.0"
-    metrics["command"] = "python -m dropclass_jax.train --workdir=/else/where --config=new.py"
+    metrics["command"] = (
+        "python -m dropclass_jax.train --workdir /else/where --config=new.py "
+        "--config.optimizer.lr=0.5 --config.optimizer.nesterov"
+    )  # the values have lines of their own
     (b / "metrics.json").write_text(json.dumps(metrics))
     config = json.loads((b / "config.json").read_text())
     config["optimizer"]["lr"] = 0.5
