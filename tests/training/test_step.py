@@ -185,6 +185,30 @@ class TestDraws:
         assert draw_module.grid((20, 30), 64) == (1, 1)
 
 
+def test_a_step_draws_by_its_key_and_number(batch, monkeypatch):
+    """What is dropped, and the keys of dropout and of the loss's variation."""
+
+    def update(current, images, labels, keep, *_, **keys):
+        return current, {"keep": keep, **jax.tree.map(jax.random.key_data, keys)}
+
+    monkeypatch.setattr(step, "update", update)
+    bound, _ = bound_step(None, DRAWS["tile"], None)
+
+    @jax.jit
+    def drawn(number, key):
+        _, scalars = bound(state.TrainState(number, {}, {}, {}, 0), batch, key)
+        return {name: scalars[name] for name in ("keep", "dropout_key", "variation_key")}
+
+    here, again, later, other = (
+        drawn(number, key) for number, key in ((0, KEY), (0, KEY), (1, KEY), (0, jax.random.key(4)))
+    )
+    assert (here["dropout_key"] != here["variation_key"]).any()
+    for name, value in here.items():
+        np.testing.assert_array_equal(again[name], value)
+        assert (later[name] != value).any()
+        assert (other[name] != value).any()
+
+
 def test_coefficients_follow_the_step(tiny, batch):
     bound, optimizer = bound_step(tiny(K), DRAWS["batch"], None)
     bound = jax.jit(bound)
