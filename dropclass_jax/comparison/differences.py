@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,31 +75,23 @@ def facts(folder: Path, metrics: Mapping[str, Any]) -> dict[str, str]:
         for module, version in metrics.get("versions", {}).items()
     }
     named["device"] = str(metrics.get("device", "-"))
-    command = without_workdir(str(metrics.get("command", "-")))
-    named["command"] = without_config_values(command) if values else command  # named already
+    # The folder always differs; what is set in a config that can be read is named above.
+    unwanted = ("workdir", "config.") if values else ("workdir",)
+    named["command"] = without(str(metrics.get("command", "-")), unwanted)
     return named
 
 
-def without_config_values(command: str) -> str:
-    """A command without what it sets in its config.
+def without(command: str, unwanted: Sequence[str]) -> str:
+    """A command without some of its flags, written ``--flag=value`` or ``--flag value``.
 
-    >>> without_config_values("python -m dropclass_jax.train --config=a.py --config.seed=1 --x=2")
-    'python -m dropclass_jax.train --config=a.py --x=2'
+    >>> command = "python -m dropclass_jax.train --config=a.py --config.seed=1 --workdir runs/1 --x"
+    >>> without(command, ["workdir", "config."])
+    'python -m dropclass_jax.train --config=a.py --x'
+
+    Args:
+      command: as a shell reads it.
+      unwanted: names of flags; one that ends with a dot stands for all that begin with it.
     """
-    return _without(command, lambda name: name.startswith("config."))
-
-
-def without_workdir(command: str) -> str:
-    """A command without the folder that it wrote to, which always differs.
-
-    >>> without_workdir("python -m dropclass_jax.train --config=a.py --workdir=runs/1 --x=2")
-    'python -m dropclass_jax.train --config=a.py --x=2'
-    """
-    return _without(command, lambda name: name == "workdir")
-
-
-def _without(command: str, unwanted: Callable[[str], bool]) -> str:
-    """A command without some of its flags, given as ``--flag=value`` or ``--flag value``."""
     try:
         words = shlex.split(command)
     except ValueError:  # not by a shell's rules
@@ -107,7 +99,10 @@ def _without(command: str, unwanted: Callable[[str], bool]) -> str:
     kept, awaiting = [], False
     for word in words:
         flag = word.startswith("-")
-        found = flag and unwanted(word.lstrip("-").split("=")[0])
+        name = word.lstrip("-").split("=")[0]
+        found = flag and any(
+            name.startswith(other) if other.endswith(".") else name == other for other in unwanted
+        )
         if not found and (flag or not awaiting):
             kept.append(word)
         awaiting = found and "=" not in word  # the next word is its value, unless a flag

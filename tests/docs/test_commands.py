@@ -61,9 +61,10 @@ def check_launch(script, arguments):
     following = bool(rest) and rest[0] in subcommands
     if following and rest.pop(0) != "run":
         rest.append("--config=configs/base.py")  # which such a command does not need
-    if rest and script == "launch/quickstart.sh":
-        rest = re.findall(r"--config=configs/\w+\.py", body) + rest  # it has its own
     if rest:
+        passing_on = [line for line in body.replace("\\\n", "").splitlines() if '"$@"' in line]
+        named = re.findall(r"--config=configs/\w+\.py", "\n".join(passing_on))  # by the script
+        rest = [*named, *rest]
         pages.parse("train", rest)
 
 
