@@ -9,13 +9,16 @@
 #   --out=DIR       where results go (results/gpu)
 #   --camvid=DIR    CamVid as it is downloaded, for the training; without it drawn scenes
 #   --init=WEIGHTS  what that training starts from, as `imagenet`; without it, from scratch
+#   --config.X=V    the same of that training, as of dropclass_jax.train
+#   --config=FILE   instead of configs/camvid.py or, without CamVid, configs/streets.py
 #   --tiny          small networks and sizes, on whatever device there is: a try of this script
 #   --dry_run       print the commands
 #
 # In this order, each under a limit of its own and within what is left: training and inference
-# against PyTorch (compiled, mixed precision, channels last); the tests that need a GPU; remat,
-# donation and block sizes of the loss; a training; the comparison for other networks. DIR then has
-# a JSON file for each, `parts.jsonl` with how each part went, and `log`.
+# against PyTorch (compiled, mixed precision, channels last); the tests that need a GPU; a training;
+# remat, donation and block sizes of the loss; the comparison for other networks. DIR then has
+# a JSON file for each, `parts.jsonl` with how each part went, and `log`. A benchmark whose time is
+# up writes what it has measured until then.
 #
 # Runs the project's .venv or, if there is none, $PYTHON or python3 with what is installed there.
 set -euo pipefail
@@ -24,7 +27,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-minutes=12 out=results/gpu camvid='' init='' tiny='' dry_run=''
+minutes=12 out=results/gpu camvid='' init='' config='' tiny='' dry_run='' settings=()
 for option in "$@"; do
   case $option in
     --help | -h)
@@ -35,6 +38,8 @@ for option in "$@"; do
     --out=*) out=${option#*=} ;;
     --camvid=*) camvid=${option#*=} ;;
     --init=*) init=${option#*=} ;;
+    --config.*) settings+=("$option") ;;
+    --config=*) config=${option#*=} ;;
     --tiny) tiny=yes ;;
     --dry_run) dry_run=yes ;;
     *) fail "unknown option $option; see bash launch/measure_gpu.sh --help" ;;
@@ -109,12 +114,13 @@ else
   training=(--config.model.dtype=bfloat16)
 fi
 if [ -n "$camvid" ]; then
-  training=(--config=configs/camvid.py "--config.data.dir=$camvid" "${training[@]}")
+  training=(--config="${config:-configs/camvid.py}" "--config.data.dir=$camvid" "${training[@]}")
 else
   [ -z "$tiny" ] || training+=(--config.data.options.{train,val,val_out}"=8")
-  training=(--config=configs/streets.py "${training[@]}")
+  training=(--config="${config:-configs/streets.py}" "${training[@]}")
 fi
 [ -z "$init" ] || training+=("--config.init.path=$init")
+training+=(${settings[@]+"${settings[@]}"}) # bash of macOS: an empty array counts as unset
 
 benchmark() { # NAME LIMIT OPTIONS...
   part "$1" "$2" "$python" -m dropclass_jax.benchmark "${sizes[@]}" "${@:3}" --out="$out/$1.json"
@@ -122,11 +128,11 @@ benchmark() { # NAME LIMIT OPTIONS...
 
 benchmark torch_$first 40 --model=$first --only=torch
 part gpu_tests 25 "$python" -m pytest -q -m gpu tests/gpu
-benchmark settings_$first 40 --model=$first --only=steps,hardware,settings
 part training 30 "$python" -m dropclass_jax.train "${training[@]}" --workdir="$work/run"
 for end in json jsonl; do
   [ ! -f "$work/run/metrics.$end" ] || cp "$work/run/metrics.$end" "$out/training.$end"
 done
+benchmark settings_$first 40 --model=$first --only=steps,hardware,settings
 for model in "${others[@]}"; do
   benchmark "torch_$model" 40 --model="$model" --only=torch
 done

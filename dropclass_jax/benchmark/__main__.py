@@ -5,12 +5,14 @@
 
 Everything that is compared is measured in one run, by turns. The package's docstring says what each
 section measures. A section that cannot be measured (no PyTorch, too little memory) is one line.
+Stopped by Ctrl-C or by SIGTERM, as ``timeout`` sends it, it keeps what it has measured until then.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +37,7 @@ from dropclass_jax.benchmark import (
     steps,
 )
 from dropclass_jax.benchmark.case import DTYPES, Case
-from dropclass_jax.benchmark.section import Options, Skipped
+from dropclass_jax.benchmark.section import Options, Skipped, Stopped
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.files import finite
@@ -70,13 +72,21 @@ def measured(cases: Sequence[Case], names: Sequence[str], options: Options) -> I
     Yields:
       ``section``, the fields of the case, ``seconds`` it took, and ``result``, see the section's
       ``measure``; in its place ``skipped`` or ``error``, a line of text, where there is none.
+      ``stopped``, true, where that is not all of it.
+
+    Raises:
+      KeyboardInterrupt: after what there was of the section in which it came.
     """
     for name in names:
         for case in cases:
-            start = time.monotonic()
+            start, interrupt = time.monotonic(), None
             say(f"{name}: {case}")
             try:
                 outcome = {"result": finite(SECTIONS[name].measure(case, options))}
+            except Stopped as stopped:
+                interrupt, outcome = stopped, {"result": finite(stopped.result), "stopped": True}
+            except KeyboardInterrupt as stopped:
+                interrupt, outcome = stopped, {"error": "stopped before there was a result"}
             except Skipped as reason:
                 outcome = {"skipped": str(reason)}
             except Exception as error:  # whatever it is, the others go on
@@ -87,6 +97,8 @@ def measured(cases: Sequence[Case], names: Sequence[str], options: Options) -> I
                 "seconds": time.monotonic() - start,
                 **outcome,
             }
+            if interrupt:
+                raise interrupt
 
 
 def report(results: Sequence[Result]) -> str:
@@ -102,6 +114,8 @@ def report(results: Sequence[Result]) -> str:
         for case, r in mine:
             if "result" not in r:
                 out += ["", f"{case}: {r.get('skipped') or r['error']}"]
+            elif "stopped" in r:
+                out += ["", f"{case}: stopped; there would have been more"]
     return "\n".join(out)
 
 
@@ -189,16 +203,22 @@ def main(argv: list[str]) -> int:
         "repeats": repeats,
         "sections": [],
     }
-    for result in measured(cases, names, options):
-        content["sections"].append(result)
-        if given.out:  # after every one, so that a crash costs none
-            Path(given.out).write_text(json.dumps(content, indent=2) + "\n")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    stopped = False
+    try:
+        for result in measured(cases, names, options):
+            content["sections"].append(result)
+            if given.out:  # after every one, so that a crash costs none
+                Path(given.out).write_text(json.dumps(content, indent=2) + "\n")
+    except KeyboardInterrupt:
+        stopped = True
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     used = f"{content['cores']} core{'s' * (content['cores'] > 1)} in use"
     print(f"{content['device']}, {used}; {versions}; medians of {repeats} turns")
     print(report(content["sections"]))
-    say("done" + (f"; all numbers are in {given.out}" if given.out else ""))
-    return int(any("error" in result for result in content["sections"]))
+    ended = "stopped" if stopped else "done"
+    say(ended + (f"; all numbers are in {given.out}" if given.out else ""))
+    return int(stopped or any("error" in result for result in content["sections"]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dropclass_jax import models, schedules
+from dropclass_jax import cores, models, schedules
 from dropclass_jax.benchmark import flops, hlo, naive
 from dropclass_jax.benchmark.timing import Run
 from dropclass_jax.losses import Loss, pixels
@@ -198,14 +199,33 @@ def random_batch(case: Case) -> dict[str, np.ndarray]:
     return {"image": rng.integers(0, 256, (*shape, 3), dtype=np.uint8), "label": labels}
 
 
-@functools.cache
 def compiled_step(case: Case, variant: str, settings: Settings = DEFAULT) -> Program:
     """The training step of a variant on one device, compiled once for all sections."""
+    return _compiled_step(case, variant, settings)
+
+
+@functools.cache
+def _compiled_step(case: Case, variant: str, settings: Settings) -> Program:
     donated = (0,) if settings.donate else ()
     jitted = jax.jit(train_step(case, variant, settings=settings), donate_argnums=donated)
     traced = jitted.trace(state_shapes(case, variant), batch_shapes(case), jax.random.key(0))
     compiled = cpu_compiler.compile_step(traced.lower())
     return Program(compiled, tuple(flops.work(traced.jaxpr)))
+
+
+_CORES_A_COMPILATION = 4  # XLA uses several for a GPU's program, about one for a CPU's
+
+
+def compile_side_by_side(case: Case, steps: Sequence[tuple[str, Settings]]) -> None:
+    """Compile several steps at once where there are the cores: ``compiled_step`` then has them.
+
+    A step that cannot be compiled fails where it is asked for. On few cores nothing is done: one
+    after the other takes as long, and the first results would wait for the last compilation.
+    """
+    workers = min(len(cores.usable()) // _CORES_A_COMPILATION, len(steps))
+    if workers > 1:
+        with futures.ThreadPoolExecutor(workers) as pool:
+            futures.wait([pool.submit(compiled_step, case, *step) for step in steps])
 
 
 def run_of(case: Case, variant: str, settings: Settings = DEFAULT) -> Run:

@@ -10,9 +10,12 @@ import jax.numpy as jnp
 
 from dropclass_jax.benchmark import peak_memory
 from dropclass_jax.benchmark.case import (
+    DEFAULT,
     IMAGE_MEAN,
     IMAGE_STD,
+    VARIANTS,
     Case,
+    compile_side_by_side,
     compiled_step,
     network,
     new_state,
@@ -36,7 +39,11 @@ def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
       torch_compile: is of no concern here.
     """
     del torch_compile
-    run = predicting(case) if kind == "forward" else run_of(case, kind)
+    if kind == "forward":
+        run = predicting(case)
+    else:
+        compile_side_by_side(case, [(variant, DEFAULT) for variant in VARIANTS[:2]])
+        run = run_of(case, kind)
     run(1)  # starts the threads
 
     def peak() -> int | None:

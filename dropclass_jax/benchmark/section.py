@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from dropclass_jax.benchmark.timing import Run
@@ -10,6 +11,23 @@ from dropclass_jax.benchmark.timing import Run
 
 class Skipped(Exception):
     """A section cannot be measured here; the message says why, in one line."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The benchmark was stopped within a section; ``result`` is what that has by then."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__()
+        self.result = result
+
+
+@contextlib.contextmanager
+def keeping(result: dict[str, Any]) -> Iterator[None]:
+    """What fills a result little by little: where it is stopped, what is there is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(result) from None
 
 
 class Options(NamedTuple):

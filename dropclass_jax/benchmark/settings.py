@@ -12,8 +12,15 @@ from typing import Any
 import jax
 
 from dropclass_jax.benchmark import text, timing
-from dropclass_jax.benchmark.case import DEFAULT, Case, Settings, compiled_step, run_of
-from dropclass_jax.benchmark.section import Options
+from dropclass_jax.benchmark.case import (
+    DEFAULT,
+    Case,
+    Settings,
+    compile_side_by_side,
+    compiled_step,
+    run_of,
+)
+from dropclass_jax.benchmark.section import Options, keeping
 from dropclass_jax.errors import first_line
 from dropclass_jax.parallel import pmap
 
@@ -37,18 +44,23 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       For ``default`` and each of ``SETTINGS``: summaries of ``seconds`` and ``times_default``,
       ``temporary_bytes`` and ``peak_bytes``; or an ``error``, as where the memory is too small.
     """
+    chosen = dict(list(SETTINGS.items())[: _QUICK if options.quick else None])
+    compile_side_by_side(
+        case, [("dropclass", settings) for settings in (DEFAULT, *chosen.values())]
+    )
     default = run_of(case, "dropclass")
     results: dict[str, dict[str, Any]] = {}
-    for name, settings in list(SETTINGS.items())[: _QUICK if options.quick else None]:
-        try:
-            runs = {"default": default, name: run_of(case, "dropclass", settings)}
-            seconds = timing.in_turns(runs, options.repeats)
-        except jax.errors.JaxRuntimeError as error:
-            results[name] = {"error": first_line(error)}
-            continue
-        if "default" not in results:
-            results["default"] = _result(case, DEFAULT, seconds["default"], seconds["default"])
-        results[name] = _result(case, settings, seconds[name], seconds["default"])
+    with keeping(results):
+        for name, settings in chosen.items():
+            try:
+                runs = {"default": default, name: run_of(case, "dropclass", settings)}
+                seconds = timing.in_turns(runs, options.repeats)
+            except jax.errors.JaxRuntimeError as error:
+                results[name] = {"error": first_line(error)}
+                continue
+            if "default" not in results:
+                results["default"] = _result(case, DEFAULT, seconds["default"], seconds["default"])
+            results[name] = _result(case, settings, seconds[name], seconds["default"])
     return results
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from dropclass_jax.benchmark import aims, text, timing
-from dropclass_jax.benchmark.case import VARIANTS, Case, run_of
-from dropclass_jax.benchmark.section import Options
+from dropclass_jax.benchmark.case import DEFAULT, VARIANTS, Case, compile_side_by_side, run_of
+from dropclass_jax.benchmark.section import Options, keeping
 from dropclass_jax.errors import first_line
 
 TITLE = "Time of a training step"
@@ -23,15 +23,19 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       ``variants``: a dict each with summaries of ``seconds`` and ``times_plain``, or an ``error``
       (the naive ones may not fit into the memory); and ``aims``.
     """
+    naive = () if options.quick else VARIANTS[2:]
+    compile_side_by_side(case, [(variant, DEFAULT) for variant in (*VARIANTS[:2], *naive)])
     variants = _against_plain(case, "dropclass", options.repeats)
-    for variant in () if options.quick else VARIANTS[2:]:
-        try:
-            # In fewer turns: they are slow, and far enough from plain.
-            variants[variant] = _against_plain(case, variant, min(options.repeats, 3))[variant]
-        except jax.errors.JaxRuntimeError as error:
-            variants[variant] = {"error": first_line(error)}
     ratio = variants["dropclass"]["times_plain"]["median"]
-    return {"variants": variants, "aims": {"seconds": aims.judged("seconds", ratio)}}
+    result = {"variants": variants, "aims": {"seconds": aims.judged("seconds", ratio)}}
+    with keeping(result):
+        for variant in naive:
+            try:
+                # In fewer turns: they are slow, and far enough from plain.
+                variants[variant] = _against_plain(case, variant, min(options.repeats, 3))[variant]
+            except jax.errors.JaxRuntimeError as error:
+                variants[variant] = {"error": first_line(error)}
+    return result
 
 
 def _against_plain(case: Case, variant: str, repeats: int) -> dict[str, Any]:

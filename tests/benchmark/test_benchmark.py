@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
+import subprocess
 import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -19,6 +21,7 @@ from jax import lax
 from dropclass_jax import dropclass
 from dropclass_jax.benchmark import __main__ as benchmark
 from dropclass_jax.benchmark import (
+    against_torch,
     aims,
     breakdown,
     case,
@@ -392,6 +395,65 @@ def test_a_section_that_fails_is_a_line_and_the_others_go_on(named_tiny, monkeyp
     assert results[0]["error"].endswith("RESOURCE_EXHAUSTED: out of memory")
     assert "RESOURCE_EXHAUSTED: out of memory" in benchmark.report(results)
     assert results[1]["result"]["plain"]["none"] > 0
+
+
+def test_a_section_that_is_stopped_keeps_what_it_has(everything, named_tiny, monkeypatch):
+    taken = []
+
+    def until_the_second(*arguments):
+        if taken:
+            raise KeyboardInterrupt
+        taken.append(compare(*arguments))
+        return taken[0]
+
+    compare = against_torch._compare
+    monkeypatch.setattr(against_torch, "_compare", until_the_second)
+    measured = benchmark.measured([TINY], ["torch", "memory"], Options(repeats=2))
+    stopped = next(measured)
+    with pytest.raises(KeyboardInterrupt):
+        next(measured)
+    assert (stopped["section"], stopped["stopped"]) == ("torch", True)
+    assert stopped["result"].keys() == {"cores", "plain"}
+    table = benchmark.report([stopped])
+    assert "plain step" in table
+    assert "stopped; there would have been more" in table
+
+
+def test_a_benchmark_that_is_stopped_writes_what_it_has(tmp_path):
+    """As ``timeout`` stops it; the first section is there, and the second is not."""
+    program = (
+        "import os, runpy, signal; from dropclass_jax.benchmark import cost, steps; "
+        "cost.measure = lambda *_: {'fine': 1}; "
+        "cost.lines = lambda results: [str(r) for _, r in results]; "
+        "steps.measure = lambda *_: os.kill(os.getpid(), signal.SIGTERM); "
+        "runpy.run_module('dropclass_jax.benchmark', run_name='__main__', alter_sys=True)"
+    )
+    out = tmp_path / "out.json"
+    options = ["--only=cost,steps,memory", f"--out={out}", "--model=hrnet_w18_small_v1"]
+    command = [sys.executable, "-c", program, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    first, second = json.loads(out.read_text())["sections"]
+    assert first["result"] == {"fine": 1}
+    assert second["error"] == "stopped before there was a result"
+    assert "{'fine': 1}" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_steps_compiled_side_by_side(named_tiny, monkeypatch):
+    """Where there are the cores, in as many threads, and found when they are asked for."""
+    compiled = []
+    monkeypatch.setattr(
+        case, "_compiled_step", functools.cache(lambda *step: compiled.append(step))
+    )
+    steps = [("plain", case.DEFAULT), ("dropclass", case.Settings(remat=True))]
+    monkeypatch.setattr(case.cores, "usable", lambda: [0, 1])
+    case.compile_side_by_side(TINY, steps)
+    assert compiled == []
+    monkeypatch.setattr(case.cores, "usable", lambda: range(8))
+    case.compile_side_by_side(TINY, steps)
+    case.compiled_step(TINY, "plain")
+    assert sorted(step[1] for step in compiled) == ["dropclass", "plain"]
 
 
 def test_a_step_over_all_devices(named_tiny, quickly):

@@ -100,13 +100,22 @@ def test_what_is_measured_on_a_gpu(tmp_path):
     assert "--model=hrnet_w18_small_v2" in commands[0]
     assert "--only=torch" in commands[0]
     assert "-m gpu" in commands[1]
-    assert f"--config.data.dir={tmp_path}" in commands[3]
+    assert f"--config.data.dir={tmp_path}" in commands[2]
+    assert "--only=steps,hardware,settings" in commands[3]
     for name in ("hrnet_w48", "deeplab_v3_resnet50", "lr_aspp_mobilenet_v3_large"):
         assert sum(f"torch_{name}.json" in command for command in commands) == 1
     for command in commands:
         if "benchmark" in command:
             assert "--size=512,1024 --dtype=bfloat16" in command
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_training_of_the_gpu_s_measurement_takes_a_config():
+    settings = ["--config=configs/streets.py", "--config.total_steps=9", "--config.seed=3"]
+    commands = measure("--dry_run", *settings).stdout.splitlines()
+    training = commands[2].split()
+    assert {*settings} < {*training}
+    assert training.count("--config=configs/streets.py") == 1
 
 
 def test_options_of_the_gpu_s_measurement(tmp_path):
