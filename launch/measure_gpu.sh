@@ -126,7 +126,7 @@ benchmark() { # NAME LIMIT OPTIONS...
   part "$1" "$2" "$python" -m dropclass_jax.benchmark "${sizes[@]}" "${@:3}" --out="$out/$1.json"
 }
 
-benchmark torch_$first 40 --model=$first --only=torch
+benchmark torch_$first 50 --model=$first --only=torch
 part gpu_tests 25 "$python" -m pytest -q -m gpu tests/gpu
 part training 30 "$python" -m dropclass_jax.train "${training[@]}" --workdir="$work/run"
 for end in json jsonl; do
