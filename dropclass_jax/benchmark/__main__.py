@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from dropclass_jax.benchmark import (
     steps,
 )
 from dropclass_jax.benchmark.case import DTYPES, Case
-from dropclass_jax.benchmark.section import Options, Skipped, Stopped
+from dropclass_jax.benchmark.section import Options, Skipped, Stopped, say
 from dropclass_jax.cli import app
 from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.files import finite
@@ -119,14 +118,6 @@ def report(results: Sequence[Result]) -> str:
     return "\n".join(out)
 
 
-def say(text: str) -> None:
-    """A line of progress on stderr, so that stdout has the tables alone."""
-    print(f"[{time.monotonic() - _START:4.0f} s] {text}", file=sys.stderr, flush=True)
-
-
-_START = time.monotonic()
-
-
 def chosen_cases(given: Any) -> list[Case]:
     """The cases that the options ask for; what is not given, as suits the device.
 
@@ -149,8 +140,9 @@ def chosen_cases(given: Any) -> list[Case]:
         ("batch", batch, 1),
         ("classes", given.classes, 2),
         ("repeats", given.repeats, 1),
+        ("at_once", given.at_once, 1),
     ):
-        if value < least:
+        if value is not None and value < least:
             raise UserError(f"--{flag} {value}: want {least} or more")
     dtype = given.dtype or ("float32" if cpu else "bfloat16")
     return [Case(name, height, width, batch, dtype, given.classes) for name in names]
@@ -192,7 +184,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--out={given.out}: there is no such folder")
     compiled = {"auto": None, "yes": True, "no": False}[given.torch_compile]
     repeats = min(given.repeats, 3) if given.quick else given.repeats
-    options = Options(repeats, given.quick, compiled)
+    options = Options(repeats, given.quick, compiled, given.at_once)
     content = {
         "command": provenance.command(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -235,6 +227,12 @@ if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "Fewer turns, and not what takes long.")
     flags.DEFINE_enum(
         "torch_compile", "auto", ["auto", "yes", "no"], "Try torch.compile; auto: on a GPU."
+    )
+    flags.DEFINE_integer(
+        "at_once",
+        None,
+        "Seconds at most to prepare all that is compared with PyTorch at once, each in a process "
+        "of its own; takes the memory of all. One after the other by default.",
     )
     flags.DEFINE_string("out", None, "A JSON file for all of the numbers.")
     app.run(main)

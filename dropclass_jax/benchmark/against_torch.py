@@ -15,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -24,12 +26,15 @@ import jax
 from dropclass_jax import cores
 from dropclass_jax.benchmark import side, text, timing
 from dropclass_jax.benchmark.case import VARIANTS, Case
-from dropclass_jax.benchmark.section import Options, Skipped, keeping
+from dropclass_jax.benchmark.section import Options, Skipped, keeping, say
+from dropclass_jax.errors import first_line
 from dropclass_jax.reporting.text_table import aligned
 
 TITLE = "Against PyTorch"
 
 KINDS = (*VARIANTS[:2], "forward")  # what is worth most first: there may be no time for all
+
+Sides = Mapping[tuple[str, str], side.Side | side.Remote]  # of ``ours`` or ``torch``, an allocator
 
 # What is compared: the allocator of our side and of PyTorch's.
 PAIRS = {
@@ -58,10 +63,11 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
       the fastest and the ``tried`` ones (median seconds, or why one failed); ``pairs``, for
       ``PAIRS`` summaries of ``times_faster`` (PyTorch's seconds over ours) and
       ``cpu_times_faster``. Where there is no allocator to tune, on a GPU for one, that is ``both
-      tuned``, which then says nothing.
+      tuned``, which then says nothing. ``missing``, why there is nothing of the other kinds.
 
     Raises:
       Skipped: without PyTorch, or without a network to compare with.
+      RuntimeError: all kinds are missing; it says why the first one is.
     """
     if not importlib.util.find_spec("torch"):
         raise Skipped("PyTorch is not installed: pip install torch (and torchvision)")
@@ -69,22 +75,76 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     allocators = side.ALLOCATORS if tunable and not options.quick else side.ALLOCATORS[:1]
     result: dict[str, Any] = {"cores": len(cores.usable())}
     with keeping(result), contextlib.ExitStack() as stack:
-        sides = {
-            (name, allocator): stack.enter_context(
-                side.started(name, case, allocator, options.torch_compile)
-            )
-            for allocator in allocators
-            for name in ("torch", "ours")  # PyTorch first: it may have no such network
-        }
-        for kind in KINDS:
-            result[kind] = _compare(kind, sides, options.repeats)
+
+        def start() -> Sides:
+            return {
+                (name, allocator): stack.enter_context(
+                    side.started(name, case, allocator, options.torch_compile)
+                )
+                for allocator in allocators
+                for name in ("torch", "ours")  # PyTorch first: it may have no such network
+            }
+
+        ready = _one_by_one(start) if options.at_once is None else _at_once(start, options.at_once)
+        missing = {}
+        for kind, prepared in ready:
+            try:
+                result[kind] = _compare(prepared(), options.repeats)
+            except RuntimeError as error:
+                missing[kind] = first_line(error)
+                result["missing"] = missing
+    if len(missing) == len(KINDS):
+        raise RuntimeError(next(iter(missing.values())))
     return result
 
 
-def _compare(
-    kind: str, sides: Mapping[tuple[str, str], side.Side | side.Remote], repeats: int
-) -> dict[str, Any]:
-    details = {key: one.prepare(kind) for key, one in sides.items()}
+def _one_by_one(start: Callable[[], Sides]) -> Iterator[tuple[str, Callable[[], Sides]]]:
+    """Each kind of work, and what prepares it: all in the same processes."""
+    sides = start()
+
+    def prepared(kind: str) -> Sides:
+        for one in sides.values():
+            one.prepare(kind)
+        return sides
+
+    for kind in KINDS:
+        yield kind, partial(prepared, kind)
+
+
+def _at_once(
+    start: Callable[[], Sides], seconds: float
+) -> Iterator[tuple[str, Callable[[], Sides]]]:
+    """Each kind of work, prepared beside the others, each in processes of its own.
+
+    What is not ready in time is given up, so that it does not disturb the timing of the rest.
+    """
+    of_kind = {kind: start() for kind in KINDS}
+    with futures.ThreadPoolExecutor(sum(map(len, of_kind.values()))) as pool:
+        asked = {
+            (kind, key): pool.submit(one.prepare, kind)
+            for kind, sides in of_kind.items()
+            for key, one in sides.items()
+        }
+        _, late = futures.wait(asked.values(), timeout=seconds)
+        for (kind, key), future in asked.items():
+            if future in late:
+                of_kind[kind][key].stop()
+    say("all is prepared, or has had its time")
+
+    def prepared(kind: str) -> Sides:
+        mine = [asked[kind, key] for key in of_kind[kind]]
+        if late.intersection(mine):
+            raise RuntimeError(f"not ready after {seconds:.0f} s")
+        for future in mine:
+            future.result()  # raises what went wrong
+        return of_kind[kind]
+
+    for kind in KINDS:
+        yield kind, partial(prepared, kind)
+
+
+def _compare(sides: Sides, repeats: int) -> dict[str, Any]:
+    details = {key: one.choose() for key, one in sides.items()}
     spent = timing.spent_in_turns({key: one.spend for key, one in sides.items()}, repeats)
     wall = {key: [turn.wall for turn in turns] for key, turns in spent.items()}
     cpu = {key: [turn.cpu for turn in turns] for key, turns in spent.items()}
@@ -137,6 +197,7 @@ def lines(results: Sequence[tuple[Case, Mapping[str, Any]]]) -> list[str]:
         header += ["times as fast", "our peak", "its peak", "PyTorch's best"]
         out += ["", f"{case}; {result['cores']} cores{_threads(threads)}"]
         out += aligned(header, rows)
+        out += [f"{kind}: {why}" for kind, why in result.get("missing", {}).items()]
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,9 @@ import jax.numpy as jnp
 
 from dropclass_jax.benchmark import peak_memory
 from dropclass_jax.benchmark.case import (
-    DEFAULT,
     IMAGE_MEAN,
     IMAGE_STD,
-    VARIANTS,
     Case,
-    compile_side_by_side,
     compiled_step,
     network,
     new_state,
@@ -30,7 +28,7 @@ from dropclass_jax.ops.images import normalize
 from dropclass_jax.parallel import pmap
 
 
-def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
+def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Callable[[], Work]:
     """Forward passes or training steps.
 
     Args:
@@ -39,11 +37,7 @@ def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
       torch_compile: is of no concern here.
     """
     del torch_compile
-    if kind == "forward":
-        run = predicting(case)
-    else:
-        compile_side_by_side(case, [(variant, DEFAULT) for variant in VARIANTS[:2]])
-        run = run_of(case, kind)
+    run = predicting(case) if kind == "forward" else run_of(case, kind)
     run(1)  # starts the threads
 
     def peak() -> int | None:
@@ -51,7 +45,7 @@ def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
             return peak_memory.peak_increase(lambda: run(1))
         return None if kind == "forward" else pmap.peak_bytes(compiled_step(case, kind).step)
 
-    return Work(run, peak, {"threads": _threads()})
+    return lambda: Work(run, peak, {"threads": _threads()})
 
 
 def predicting(case: Case) -> Run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -37,11 +39,14 @@ class Options(NamedTuple):
       repeats: turns of everything that is timed.
       quick: leave out what takes long.
       torch_compile: also try ``torch.compile``; None where it pays: on a GPU.
+      at_once: prepare all that is compared with PyTorch side by side, for so many seconds at most;
+        None: one after the other.
     """
 
     repeats: int = 7
     quick: bool = False
     torch_compile: bool | None = None
+    at_once: float | None = None
 
 
 class Work(NamedTuple):
@@ -56,3 +61,11 @@ class Work(NamedTuple):
     run: Run
     peak: Callable[[], int | None]
     details: dict[str, Any]
+
+
+def say(text: str) -> None:
+    """A line of progress on stderr, so that stdout has the tables alone."""
+    print(f"[{time.monotonic() - _START:4.0f} s] {text}", file=sys.stderr, flush=True)
+
+
+_START = time.monotonic()

@@ -37,17 +37,23 @@ class Side:
     """Ours or PyTorch's.
 
     Args:
-      prepare: from the kind of work (``forward`` or a variant of a step) to the work.
+      prepare: from the kind of work (``forward`` or a variant of a step) to a function that gives
+        the work, and may time what there is to choose from.
     """
 
-    def __init__(self, prepare: Callable[[str], Work]) -> None:
+    def __init__(self, prepare: Callable[[str], Callable[[], Work]]) -> None:
         self._prepare = prepare
+        self._prepared: Callable[[], Work] | None = None
         self._work: Work | None = None
 
-    def prepare(self, kind: str) -> dict[str, Any]:
-        """Make the work ready that the other methods do; returns its details."""
-        self._work = None  # frees the memory of what was before
-        self._work = self._prepare(kind)
+    def prepare(self, kind: str) -> None:
+        """Compile and warm up some work; others may do so at the same time."""
+        self._prepared = self._work = None  # frees the memory of what was before
+        self._prepared = self._prepare(kind)
+
+    def choose(self) -> dict[str, Any]:
+        """Settle on how the work is done, by time where there is a choice; returns its details."""
+        self._work = self._prepared()
         return self._work.details
 
     def spend(self, calls: int) -> timing.Spent:
@@ -84,8 +90,15 @@ class Remote:
     def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
         self._process, self._errors = process, errors
 
-    def prepare(self, kind: str) -> dict[str, Any]:
-        return self._ask("prepare", kind)
+    def prepare(self, kind: str) -> None:
+        self._ask("prepare", kind)
+
+    def choose(self) -> dict[str, Any]:
+        return self._ask("choose")
+
+    def stop(self) -> None:
+        """End the process; what it was asked for fails."""
+        self._process.kill()
 
     def spend(self, calls: int) -> timing.Spent:
         return timing.Spent(*self._ask("spend", calls))

@@ -8,7 +8,7 @@ size and their cross-entropy in float32; SGD with momentum and decay.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,8 +41,8 @@ class Way(NamedTuple):
         return layout + ", compiled" * self.compiled
 
 
-def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
-    """Forward passes or training steps, in the way that is the fastest here.
+def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Callable[[], Work]:
+    """Forward passes or training steps, once it is chosen in the way that is the fastest here.
 
     Args:
       case: what to measure.
@@ -57,17 +57,24 @@ def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Work:
     def make(way: Way) -> Run:
         return predicting(case, way, on) if kind == "forward" else training(case, kind, way, on)
 
-    best, run, tried = fastest(make, ways(on, torch_compile))
-    threads = torch.get_num_threads() if on.type == "cpu" else None
-    details = {"threads": threads, "way": best, "tried": tried}
-    return Work(run, lambda: peak_bytes(run, on), details)
+    runs, failed = started(make, ways(on, torch_compile))
+
+    def choose() -> Work:
+        best, tried = fastest(runs)
+        run = runs[best]
+        runs.clear()  # frees the memory of the others
+        threads = torch.get_num_threads() if on.type == "cpu" else None
+        details = {"threads": threads, "way": best, "tried": tried | failed}
+        return Work(run, lambda: peak_bytes(run, on), details)
+
+    return choose
 
 
-def fastest(
+def started(
     make: Callable[[Way], Run], ways: Sequence[Way]
-) -> tuple[str, Run, dict[str, float | str]]:
-    """The best of several ways, and what became of each: its seconds, or why it failed."""
-    runs, tried = {}, {}
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """The ways that run, each of them run once, and why the others do not."""
+    runs, failed = {}, {}
     for way in ways:
         try:
             run = make(way)
@@ -77,13 +84,17 @@ def fastest(
         except Exception as error:  # torch.compile fails in many ways
             if way is ways[0]:
                 raise
-            tried[str(way)] = first_line(error)
+            failed[str(way)] = first_line(error)
         else:
             runs[str(way)] = run
-    for way, seconds in timing.in_turns(runs, 2).items():
-        tried[way] = timing.summary(seconds)["median"]
-    best = min(runs, key=lambda way: tried[way])
-    return best, runs[best], tried
+    return runs, failed
+
+
+def fastest(runs: Mapping[str, Run]) -> tuple[str, dict[str, float]]:
+    """The best of several ways, and the seconds that each of them took."""
+    spent = timing.in_turns(runs, 2)
+    seconds = {way: timing.summary(turns)["median"] for way, turns in spent.items()}
+    return min(seconds, key=seconds.__getitem__), seconds
 
 
 def device() -> torch.device:

@@ -8,6 +8,7 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -287,7 +288,8 @@ def started(name, case, allocator, torch_compile=None):
     wall = {"ours": {"tuned": 2, "default": 4}, "torch": {"tuned": 10, "default": 8}}
     details = {"ours": {"threads": 1}, "torch": {"threads": 2, "way": "fast", "tried": {}}}
     yield SimpleNamespace(
-        prepare=lambda kind: details[name],
+        prepare=lambda kind: None,
+        choose=lambda: details[name],
         spend=lambda n: timing.Spent(n * wall[name][allocator], 3 * n * wall[name][allocator]),
         peak=lambda: 2**20,
     )
@@ -397,6 +399,48 @@ def test_a_section_that_fails_is_a_line_and_the_others_go_on(named_tiny, monkeyp
     assert results[1]["result"]["plain"]["none"] > 0
 
 
+class SlowSide(side.Side):
+    """Is ready at once, after it is stopped, or never, by the kind of work."""
+
+    def __init__(self, kinds):
+        super().__init__(self.make)
+        self.stopped, self.kinds = threading.Event(), kinds
+
+    def make(self, kind):
+        self.kinds.append(kind)
+        if kind == "dropclass":
+            assert self.stopped.wait(60)
+            raise RuntimeError("killed")
+        if kind == "forward":
+            raise RuntimeError("out of memory")
+        return lambda: Work(lambda calls: None, lambda: 1, {"threads": 1, "way": "fast"})
+
+    def stop(self):
+        self.stopped.set()
+
+
+def test_what_is_prepared_at_once_is_compared_if_it_is_ready_in_time(everything, monkeypatch):
+    kinds, sides = [], []
+
+    def started(*arguments):
+        sides.append(SlowSide(kinds))
+        return contextlib.nullcontext(sides[-1])
+
+    monkeypatch.setattr(side, "started", started)
+    options = Options(repeats=2, quick=True, at_once=0.5)
+    (found,) = benchmark.measured([TINY], ["torch"], options)
+    assert found["result"].keys() == {"cores", "plain", "missing"}
+    assert found["result"]["missing"] == {
+        "dropclass": "not ready after 0 s",
+        "forward": "out of memory",
+    }
+    assert sorted(kinds) == sorted(against_torch.KINDS * 2)
+    assert [one.stopped.is_set() for one in sides] == [False, False, True, True, False, False]
+    table = benchmark.report([found])
+    assert "plain step" in table
+    assert "forward: out of memory" in table
+
+
 def test_a_section_that_is_stopped_keeps_what_it_has(everything, named_tiny, monkeypatch):
     taken = []
 
@@ -482,11 +526,13 @@ def test_a_side_answers_what_it_is_asked():
     def prepare(kind):
         if kind == "none":
             raise Skipped("there is none")
-        return Work(lambda calls: 1 / calls, lambda: 7, {"kind": kind})
+        return lambda: Work(lambda calls: 1 / calls, lambda: 7, {"kind": kind})
 
-    asked = [["prepare", "plain"], ["spend", 3], ["peak"], ["spend", 0], ["prepare", "none"]]
+    asked = [["prepare", "plain"], ["choose"]]
+    asked += [["spend", 3], ["peak"], ["spend", 0], ["prepare", "none"]]
     answers = side.answer(lambda: side.Side(prepare), (json.dumps(a) for a in asked))
-    done, spent, peak, failed, skipped = map(json.loads, answers)
+    ready, done, spent, peak, failed, skipped = map(json.loads, answers)
+    assert ready == {"result": None}
     assert (done, peak) == ({"result": {"kind": "plain"}}, {"result": 7})
     assert len(spent["result"]) == 2
     assert failed == {"error": "ZeroDivisionError: division by zero"}
@@ -500,13 +546,15 @@ def test_a_side_in_a_process_of_its_own(monkeypatch):
         for line in sys.stdin:
             method, *arguments = json.loads(line)
             match method:
-                case "prepare": print(json.dumps({"result": [request, arguments]}), flush=True)
+                case "prepare": asked = arguments; print('{"result": null}', flush=True)
+                case "choose": print(json.dumps({"result": [request, asked]}), flush=True)
                 case "spend": print(json.dumps({"skipped": "no"}), flush=True)
                 case "peak": sys.exit("error: out of memory")
         """
     monkeypatch.setattr(side, "COMMAND", (sys.executable, "-c", program))
     with side.started("torch", TINY, "default") as remote:
-        request, arguments = remote.prepare("forward")
+        remote.prepare("forward")
+        request, arguments = remote.choose()
         assert case.Case(**request.pop("case")) == TINY
         assert request == {"name": "torch", "allocator": "default", "torch_compile": None}
         assert arguments == ["forward"]
@@ -518,12 +566,14 @@ def test_a_side_in_a_process_of_its_own(monkeypatch):
 
 def test_our_side(named_tiny, quickly):
     ours = side.local("ours", TINY)
-    assert ours.prepare("forward").keys() == {"threads"}
+    ours.prepare("forward")
+    assert ours.choose().keys() == {"threads"}
     assert ours.spend(2).wall > 0
     assert ours.peak() is None or ours.peak() >= 0
 
 
 GIVEN = {"model": [], "size": [], "batch": None, "dtype": None, "classes": 19, "repeats": 7}
+GIVEN["at_once"] = None
 
 
 def test_what_is_measured_by_default():
