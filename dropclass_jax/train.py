@@ -106,6 +106,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         progress.say(report)
     batches = batches_from(start_step=step)
     if step < config.total_steps:
+        progress.say("compiling the training step ...")
         train_step = _compile(pmap.pmap_step(built.train_step), current, key, config)
     evaluate_splits = partial(
         _evaluate, config, dataset, pmap.pmap_eval(built.eval_step), workdir, progress

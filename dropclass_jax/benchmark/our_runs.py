@@ -37,19 +37,22 @@ def prepare(case: Case, kind: str, torch_compile: bool | None = None) -> Callabl
       torch_compile: is of no concern here.
     """
     del torch_compile
-    run = predicting(case) if kind == "forward" else run_of(case, kind)
+    if kind == "forward":
+        run, compiled = predicting(case)
+    else:
+        run, compiled = run_of(case, kind), compiled_step(case, kind).step
     run(1)  # starts the threads
 
     def peak() -> int | None:
         if jax.default_backend() == "cpu":
             return peak_memory.peak_increase(lambda: run(1))
-        return None if kind == "forward" else pmap.peak_bytes(compiled_step(case, kind).step)
+        return pmap.peak_bytes(compiled)
 
     return lambda: Work(run, peak, {"threads": _threads()})
 
 
-def predicting(case: Case) -> Run:
-    """Forward passes of the plain network, to a class for every pixel."""
+def predicting(case: Case) -> tuple[Run, jax.stages.Compiled]:
+    """Forward passes of the plain network, to a class for every pixel; and what they run."""
     model, variables = network(case, "plain"), new_state(case, "plain").variables
 
     @jax.jit
@@ -66,7 +69,7 @@ def predicting(case: Case) -> Run:
             result = compiled(variables, images)
         jax.block_until_ready(result)
 
-    return run
+    return run, compiled
 
 
 def _threads() -> int | None:

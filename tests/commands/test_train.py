@@ -56,6 +56,7 @@ def test_a_run_from_config_to_report(config, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert train.train(config, workdir) == 0
     shown = capsys.readouterr().out
+    assert shown.index("compiling the training step ...") < shown.index("step 12/12")
     assert "step 12/12  100%" in shown
     for expected in ("traffic light", "mean IoU", "eta", "img/s", "λ"):
         assert expected in shown
@@ -117,7 +118,9 @@ def test_a_finished_run_is_not_trained_again(config, tiny_run, tmp_path, capsys)
     capsys.readouterr()
     assert train.train(config, workdir) == 0
     assert (records(workdir, "train"), records(workdir, "eval")) == history
-    assert "step 12/12" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "step 12/12" not in shown
+    assert "compiling" not in shown
 
 
 @pytest.mark.usefixtures("no_page")
