@@ -125,10 +125,13 @@ def _at_once(
             for kind, sides in of_kind.items()
             for key, one in sides.items()
         }
-        _, late = futures.wait(asked.values(), timeout=seconds)
-        for (kind, key), future in asked.items():
-            if future in late:
-                of_kind[kind][key].stop()
+        late = set(asked.values())
+        try:
+            late = futures.wait(late, timeout=seconds).not_done
+        finally:  # where the benchmark is stopped, too: the threads wait for their processes
+            for (kind, key), future in asked.items():
+                if future in late:
+                    of_kind[kind][key].stop()
     say("all is prepared, or has had its time")
 
     def prepared(kind: str) -> Sides:

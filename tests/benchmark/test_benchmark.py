@@ -441,6 +441,23 @@ def test_what_is_prepared_at_once_is_compared_if_it_is_ready_in_time(everything,
     assert "forward: out of memory" in table
 
 
+def test_what_is_prepared_at_once_ends_when_the_benchmark_is_stopped(everything, monkeypatch):
+    def wait(*arguments, **options):
+        raise KeyboardInterrupt
+
+    sides = []
+
+    def started(*arguments):
+        sides.append(SlowSide([]))
+        return contextlib.nullcontext(sides[-1])
+
+    monkeypatch.setattr(side, "started", started)
+    monkeypatch.setattr(against_torch.futures, "wait", wait)
+    measured = benchmark.measured([TINY], ["torch"], Options(quick=True, at_once=60))
+    assert next(measured)["result"].keys() == {"cores"}
+    assert all(one.stopped.is_set() for one in sides)
+
+
 def test_a_section_that_is_stopped_keeps_what_it_has(everything, named_tiny, monkeypatch):
     taken = []
 
