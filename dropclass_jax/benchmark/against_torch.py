@@ -135,10 +135,10 @@ def _at_once(
     say("all is prepared, or has had its time")
 
     def prepared(kind: str) -> Sides:
-        mine = [asked[kind, key] for key in of_kind[kind]]
-        if late.intersection(mine):
-            raise RuntimeError(f"not ready after {seconds:.0f} s")
-        for future in mine:
+        mine = {key: asked[kind, key] for key in of_kind[kind]}
+        if slow := [" ".join(key) for key, future in mine.items() if future in late]:
+            raise RuntimeError(f"not ready after {seconds:.0f} s: {', '.join(slow)}")
+        for future in mine.values():
             future.result()  # raises what went wrong
         return of_kind[kind]
 

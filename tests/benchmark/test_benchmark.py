@@ -431,7 +431,7 @@ def test_what_is_prepared_at_once_is_compared_if_it_is_ready_in_time(everything,
     (found,) = benchmark.measured([TINY], ["torch"], options)
     assert found["result"].keys() == {"cores", "plain", "missing"}
     assert found["result"]["missing"] == {
-        "dropclass": "not ready after 0 s",
+        "dropclass": "not ready after 0 s: torch tuned, ours tuned",
         "forward": "out of memory",
     }
     assert sorted(kinds) == sorted(against_torch.KINDS * 2)
