@@ -4,7 +4,7 @@
 #
 #   bash launch/quickstart.sh [DIR] [--config.KEY=VALUE ...]
 #
-# Leaves two runs, DIR/plain/seed0 and DIR/ohem_dropclass/seed0, each with its report.html, and
+# Leaves two runs, DIR/plain/seed0 and DIR/ohem_sampled_dropclass/seed0, each with its report.html, and
 # DIR/compare/report.html. Continues where it stopped if it is started again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +26,6 @@ if [ "$accelerator" = cpu ] && [ "$cores" -gt 1 ]; then jobs=2; fi
 
 # Few steps, in which objects of about their usual size are learnt sooner than of any.
 .venv/bin/python -m dropclass_jax.ablate --sweep=configs/sweeps/imbalance.py --dir="$dir" --jobs="$jobs" \
-  --arms=plain,ohem_dropclass --seeds=0 --config=configs/streets.py \
-  --config.total_steps=280 --config.eval.every_steps=280 "--config.augment.scale=(0.8,1.25)" "$@"
-.venv/bin/python -m dropclass_jax.compare "$dir/plain" "$dir/ohem_dropclass" --out="$dir/compare"
+  --arms=plain,ohem_sampled_dropclass --seeds=0 --config=configs/streets.py \
+  --config.total_steps=262 --config.eval.every_steps=262 "--config.augment.scale=(0.8,1.25)" "$@"
+.venv/bin/python -m dropclass_jax.compare "$dir/plain" "$dir/ohem_sampled_dropclass" --out="$dir/compare"
