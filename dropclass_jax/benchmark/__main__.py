@@ -175,7 +175,7 @@ def use_cores(count: int | None) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """The command; its exit code is 1 where a section failed."""
+    """The command; its exit code is 1 where a section failed, 128 + N where signal N stopped it."""
     given = flags.FLAGS
     use_cores(given.cores)  # before jax starts its threads
     names = chosen_sections(given.only)
@@ -195,22 +195,31 @@ def main(argv: list[str]) -> int:
         "repeats": repeats,
         "sections": [],
     }
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    stopped = False
+    received = []
+
+    def stop(number: int, frame: Any) -> None:
+        del frame
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         for result in measured(cases, names, options):
             content["sections"].append(result)
             if given.out:  # after every one, so that a crash costs none
                 Path(given.out).write_text(json.dumps(content, indent=2) + "\n")
     except KeyboardInterrupt:
-        stopped = True
+        pass  # what there is is told
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     used = f"{content['cores']} core{'s' * (content['cores'] > 1)} in use"
     print(f"{content['device']}, {used}; {versions}; medians of {repeats} turns")
     print(report(content["sections"]))
-    ended = "stopped" if stopped else "done"
+    ended = f"stopped by {signal.Signals(received[0]).name}" if received else "done"
     say(ended + (f"; all numbers are in {given.out}" if given.out else ""))
-    return int(stopped or any("error" in result for result in content["sections"]))
+    if received:
+        return 128 + received[0]
+    return int(any("error" in result for result in content["sections"]))
 
 
 if __name__ == "__main__":
