@@ -8,6 +8,7 @@ import pytest
 
 from dropclass_jax.benchmark import case
 from dropclass_jax.losses import pixels
+from dropclass_jax.models.variables import init_variables
 
 pytestmark = pytest.mark.gpu
 
@@ -78,3 +79,14 @@ def test_a_loss_in_blocks(devices):
         found, slope = on(devices["accelerator"], loss(block_bytes), logits, labels)
         assert found == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(slope, gradient, atol=1e-4 * np.abs(gradient).max())
+
+
+def test_initial_variables_are_those_of_a_cpu(devices):
+    model = case.network(case.Case(NETWORKS[0], 64, 96, 2, classes=5), "dropclass")
+    drawn = []
+    for device in devices.values():
+        with jax.default_device(device):
+            variables = init_variables(model, jax.random.key(0))
+        assert {leaf.device for leaf in jax.tree.leaves(variables)} == {device}
+        drawn.append(variables)
+    jax.tree.map(np.testing.assert_array_equal, *drawn)
