@@ -90,7 +90,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     processes.first_process(claim)
 
     checkpoints = checkpoint.manager(workdir, config.checkpoint.keep)
-    current = state.from_variables(variables, built.optimizer, ema=config.optim.ema > 0)
+    # As one program; else every shape of a parameter compiles one of its own, at every start.
+    begin = partial(state.from_variables, optimizer=built.optimizer, ema=config.optim.ema > 0)
+    current = jax.jit(begin)(variables)
     current = jax.device_get(checkpoint.restore_latest(checkpoints, current))
     arrays = {f"array {name}": checksum for name, checksum in checksums.of(current).items()}
     processes.check_agreement({"the step to start at": int(current.step), **arrays})

@@ -33,7 +33,7 @@ def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
     once = {"xla_backend_optimization_level": 0}
     key = jax.device_put(key, _cpu())
     drawn = jax.jit(init).lower(key).compile(compiler_options=once)(key)
-    return jax.tree.map(jnp.asarray, jax.device_get(drawn))
+    return jax.device_put(jax.device_get(drawn))
 
 
 def _cpu() -> jax.Device | None:
