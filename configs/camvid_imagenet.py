@@ -29,7 +29,7 @@ def get_config(variant: str = "efficientnet_lite0"):
     config.data.options.update(resolution=resolution, skip_bad=False)
     config.model.name = model
     config.init.path = "imagenet"
-    config.optim.lr = 0.004  # of 0.0015 and this, the better for plain training
+    config.optim.lr = 0.008  # of 0.0015, 0.004, 0.008 and 0.016 the best for plain training
     config.total_steps = 10_000 if size == "full" else 800
     config.eval.every_steps = 1_000 if size == "full" else 400
     config.checkpoint.every_steps = 500 if size == "full" else 100

@@ -94,6 +94,7 @@ def table_after(mark: str) -> list[list[str]]:
 @pytest.mark.parametrize("file", ["results/streets/draw.json", "results/streets/draw_1800.json",
                                   "results/camvid_imagenet/draw.json",
                                   "results/camvid_imagenet/draw_2400.json",
+                                  "results/camvid_imagenet/draw_2400_lr_0.008.json",
                                   "results/streets/ohem.json",
                                   "results/streets/imbalance.json", "results/streets/remedies.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
