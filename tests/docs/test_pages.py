@@ -95,6 +95,7 @@ def table_after(mark: str) -> list[list[str]]:
                                   "results/camvid_imagenet/draw.json",
                                   "results/camvid_imagenet/draw_2400.json",
                                   "results/camvid_imagenet/draw_2400_lr_0.008.json",
+                                  "results/camvid_imagenet/remedies_2400_lr_0.008.json",
                                   "results/streets/ohem.json",
                                   "results/streets/imbalance.json", "results/streets/remedies.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
