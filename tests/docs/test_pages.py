@@ -5,11 +5,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pages
 import pytest
 import yaml
 from pages import PAGES, ROOT
 
+from dropclass_jax.comparison import intervals
 from dropclass_jax.experiment.config import flatten, load_config
 
 IDS = [page.name for page in PAGES]
@@ -117,6 +119,28 @@ def test_tables_of_sweeps_are_those_of_their_files(file):
                 )
         low, high = (100 * row["scores"]["mean_iou"][end] for end in ("low", "high"))
         assert cells[3] == f"{low:.1f} to {high:.1f}"
+
+
+def test_the_table_of_stopped_runs_is_that_of_their_file():
+    file = "results/streets/draw_5000_stopped.json"
+    _, *rows = table_after(f"stopped: {file}")
+    runs = json.loads((ROOT / file).read_text())["runs"]
+    for step, *cells in rows:
+        found = {
+            arm: [
+                100 * evaluation["mean_iou"]
+                for run in runs
+                for evaluation in run["evaluations"]
+                if (run["arm"], evaluation["head"]) == (arm, head)
+                and evaluation["step"] == int(step.replace(",", ""))
+            ]
+            for arm, head in (("plain", "plain"), ("control", "drop"), ("tile_5_alpha_1", "drop"))
+        }
+        for shown, values in zip(cells[0:6:2], found.values(), strict=True):
+            assert shown.strip("()") == f"{np.mean(values):.1f}"
+        less = intervals.of_difference(found["tile_5_alpha_1"], found["plain"])
+        assert cells[6] == f"{less.value:+.1f}"
+        assert cells[7] == f"{less.low:+.1f} to {less.high:+.1f}"
 
 
 def mean_iou(content: dict, split: str, head: str) -> str | None:

@@ -29,8 +29,9 @@ def test_are_on_the_default_device_and_equal_on_every_one(drawn):
 
 
 def test_a_key_that_lives_on_another_device_is_taken(drawn):
-    key = jax.device_put(jax.random.key(0), jax.devices()[2])
-    jax.tree.map(np.testing.assert_array_equal, drawn, init_variables(Tiny(), key))
+    variables = init_variables(Tiny(), jax.device_put(jax.random.key(0), jax.devices()[2]))
+    jax.tree.map(np.testing.assert_array_equal, drawn, variables)
+    assert {leaf.device for leaf in jax.tree.leaves(variables)} == {jax.devices()[0]}
 
 
 def test_without_a_cpu_they_are_drawn_on_the_default_device(drawn, monkeypatch):
