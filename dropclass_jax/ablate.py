@@ -206,9 +206,10 @@ def waves(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _seeds(words: Sequence[str]) -> list[int]:
-    if not words or not all(word.isdigit() for word in words) or len({*words}) < len(words):
+    seeds = [int(word) for word in words if word.isdecimal()]
+    if not words or len({*seeds}) < len(words):
         raise UserError(f"--seeds are different whole numbers, as 0,1,2, not {','.join(words)!r}")
-    return [int(word) for word in words]
+    return seeds
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from dropclass_jax.experiment import build, check, facts
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.config import flatten
 from dropclass_jax.experiment.network import create_network
-from dropclass_jax.models import pretrained
 from dropclass_jax.models.variables import init_variables
 from dropclass_jax.ops import cpu_compiler
 from dropclass_jax.parallel import leaving, pmap, preemption, processes
@@ -76,8 +75,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         batches_from()  # refuses what cannot work while there is no run yet
         variables = init_variables(built.model, jax.random.key(config.seed))
         if start_from is not None:
-            variables, loaded = pretrained.load_state_dict(variables, start_from.arrays)
-            report = f"{start_from.description}: {loaded}"
+            variables, report = initial.start(variables, start_from, dataset.info.classes)
     processes.check_agreement({"data": dataset.fingerprint})
     held = ExitStack()  # what must last as long as the training
 

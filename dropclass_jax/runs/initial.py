@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.models import pretrained, recognise, weight_sources
 from dropclass_jax.models.normalization import Normalization
 from dropclass_jax.models.variables import init_shapes
-from dropclass_jax.runs import checkpoint
+from dropclass_jax.runs import checkpoint, rundir
 
 
 class Weights(NamedTuple):
@@ -23,10 +23,12 @@ class Weights(NamedTuple):
     Attributes:
       arrays: the tensors, by the names of their file.
       description: where they are from, for messages.
+      classes: the classes that they tell apart, where the source says: a run does.
     """
 
     arrays: dict[str, np.ndarray]
     description: str
+    classes: tuple[str, ...] | None = None
 
 
 def read(spec: str, network: str, model: nn.Module) -> Weights:
@@ -43,6 +45,27 @@ def read(spec: str, network: str, model: nn.Module) -> Weights:
     weights = fetch(spec, network)
     load(init_shapes(model), weights, network)
     return weights
+
+
+def start(
+    variables: Mapping[str, Any], weights: Weights, classes: Sequence[str]
+) -> tuple[dict[str, Any], str]:
+    """A network's variables with the weights loaded, and a line on what became of every tensor.
+
+    Classifiers of other classes start afresh, as those of another number of classes do: a logit
+    would begin as that of whichever class had its place.
+
+    Args:
+      variables: of the network.
+      weights: that ``read`` found to fit it.
+      classes: the K names of the classes to be learned, in their order.
+    """
+    arrays, note = weights.arrays, ""
+    if weights.classes not in (None, tuple(classes)):
+        arrays = {name: x for name, x in arrays.items() if "classifier" not in name.split("/")}
+        note = f"; it was trained on other classes ({', '.join(weights.classes)})"
+    variables, report = pretrained.load_state_dict(variables, arrays)
+    return variables, f"{weights.description}: {report}{note}"
 
 
 def load(
@@ -76,4 +99,6 @@ def fetch(spec: str, network: str) -> Weights:
             f"{source.description} want images of {wanted}, {network} gets {given}: they are of "
             "another network, whatever its tensors are called"
         )
-    return Weights(checkpoint.read_weights(source.path), source.description)
+    arrays = checkpoint.read_weights(source.path)
+    info = rundir.read_info(source.path) if source.path.is_dir() else None
+    return Weights(arrays, source.description, info and info.classes)

@@ -265,7 +265,7 @@ def test_steps_in_all(tmp_path):
     assert len(families) == len(arms.arms) - 1  # plain_1x and plain_2x
 
 
-@pytest.mark.parametrize("words", [["0", "x"], [], ["1", "1"], ["-1"]])
+@pytest.mark.parametrize("words", [["0", "x"], [], ["1", "1"], ["0", "00"], ["-1"]])
 def test_seeds_are_numbers(words):
     with pytest.raises(UserError, match="--seeds are different whole numbers, as 0,1,2, not"):
         ablate._seeds(words)

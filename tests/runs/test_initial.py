@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from facts import facts_only
@@ -16,9 +17,11 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data
 from dropclass_jax.experiment.config import load_config
+from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import weight_files, weight_sources
 from dropclass_jax.models.normalization import Normalization
-from dropclass_jax.runs import initial, rundir
+from dropclass_jax.models.variables import init_shapes, init_variables
+from dropclass_jax.runs import checkpoint, initial, rundir
 
 OWN = Normalization((0.1, 0.2, 0.3), (0.5, 0.25, 0.125))
 
@@ -94,3 +97,28 @@ def test_another_network_s_weights_are_refused_by_file_and_name(named_tiny, monk
     shutil.rmtree(run)
     with pytest.raises(UserError, match="do not exist"):
         initial.read(str(run), "mobilenet_v3_small", network)
+
+
+def test_a_classifier_of_other_classes_starts_afresh(named_tiny, tmp_path):
+    run = save_run(tmp_path / "run", INFO)
+    network = create_network(load_config("configs/streets.py:tiny"), INFO.num_classes)
+    fresh = init_variables(network, jax.random.key(5))
+    weights = initial.read(str(run), "tiny", network)
+    everything = checkpoint.restore_variables(run, dict(init_shapes(network)))[0]
+
+    same, report = initial.start(fresh, weights, INFO.classes)
+    jax.tree.map(np.testing.assert_array_equal, same, everything)
+    assert "afresh" not in report
+    assert "other classes" not in report
+
+    swapped, report = initial.start(fresh, weights, INFO.classes[::-1])
+    mixed = {**everything["params"], "classifier": fresh["params"]["classifier"]}
+    jax.tree.map(np.testing.assert_array_equal, swapped, {**everything, "params": mixed})
+    assert report.startswith(f"{run}: ")
+    assert "start afresh: classifier (2)" in report
+    assert report.endswith(f"; it was trained on other classes ({', '.join(INFO.classes)})")
+
+    (run / "data.json").unlink()  # as of an older version: there is nothing to tell them by
+    older = initial.read(str(run), "tiny", network)
+    loaded, _ = initial.start(fresh, older, INFO.classes[::-1])
+    jax.tree.map(np.testing.assert_array_equal, loaded, everything)
