@@ -76,7 +76,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
         variables = init_variables(built.model, jax.random.key(config.seed))
         if start_from is not None:
             variables, report = initial.start(variables, start_from, dataset.info.classes)
-    processes.check_agreement({"data": dataset.fingerprint})
+    weights = None if built.class_weights is None else np.asarray(built.class_weights).tolist()
+    processes.check_agreement({"data": dataset.fingerprint, "the list of class weights": weights})
     held = ExitStack()  # what must last as long as the training
 
     def claim() -> None:

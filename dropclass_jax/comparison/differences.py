@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import config
-from dropclass_jax.runs import rundir
+from dropclass_jax.runs import given_weights, rundir
 
 
 class Difference(NamedTuple):
@@ -67,6 +67,8 @@ def facts(folder: Path, metrics: Mapping[str, Any]) -> dict[str, str]:
         for key, value in config.flatten(values)
         if not config.is_section(value)
     }
+    if weights := given_weights.kept(Path(folder)):
+        named["class weights"] = ", ".join(f"{name} {weights[name]}" for name in sorted(weights))
     named["step"] = str(metrics["step"])
     pixels = sum(entry["train_pixels"] for entry in metrics["classes"])
     named["labelled pixels of training"] = str(pixels)

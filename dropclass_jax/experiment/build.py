@@ -33,12 +33,14 @@ class Experiment(NamedTuple):
       optimizer: with its learning rate.
       train_step: ``(state, batch, key) -> (state, scalars)``, one device's part.
       eval_step: ``(variables, batch) -> (totals, examples)``, one device's part.
+      class_weights: ``[K]``, of the loss; None for none.
     """
 
     model: nn.Module
     optimizer: optax.GradientTransformation
     train_step: Any
     eval_step: Any
+    class_weights: jax.Array | None
 
 
 def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
@@ -63,6 +65,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
         freeze=config.optim.freeze,
     )
     check_patterns(config, network)
+    weights = _class_weights(config, dataset)
     info = normalized(config, dataset.info)
     images = {"image_mean": jnp.asarray(info.mean), "image_std": jnp.asarray(info.std)}
     train_step = partial(
@@ -72,7 +75,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
             optimizer=optimizer,
             loss=_loss(config, dataset),
             auxiliary=config.loss.auxiliary,
-            class_weights=_class_weights(config, dataset),
+            class_weights=weights,
             ignore_label=dataset.info.ignore_label,
             accumulate_steps=config.accumulate_steps,
             ema_decay=config.optim.ema,
@@ -85,7 +88,7 @@ def build(config: ConfigDict, dataset: data.Dataset) -> Experiment:
     )
     if config.on_nonfinite == "skip":
         train_step = guard.skip_nonfinite(train_step)
-    return Experiment(network, optimizer, train_step, bind(network, info))
+    return Experiment(network, optimizer, train_step, bind(network, info), weights)
 
 
 def _dropclass(

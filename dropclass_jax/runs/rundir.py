@@ -16,6 +16,7 @@ from dropclass_jax.experiment import facts
 from dropclass_jax.experiment.config import flatten, from_values, is_section
 from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import damaged_path, finite, read_object, write_text
+from dropclass_jax.runs import given_weights
 
 # Keys that may differ between the starts of one run: they do not change what is learned.
 _FREE = (
@@ -29,7 +30,7 @@ _KEPT = ("run.json", "data.json", "best.json")
 
 # All that a run leaves in its folder. A folder of nothing else may be taken.
 _OURS = re.compile(
-    r"lock|checkpoints|tensorboard|(config|data|run|best)\.json|metrics\.(jsonl?|csv)|report\.html"
+    r"lock|checkpoints|tensorboard|(config|data|run|best|class_weights)\.json|metrics\.(jsonl?|csv)|report\.html"
     r"|(images|samples)\.npz|(damaged|nonfinite)_.*|\..*\.tmp|[a-z]+\.tmp"
 )
 
@@ -70,6 +71,9 @@ def claim(
         known = {} if info is None else dataclasses.asdict(info)
         data = json.dumps(finite({"fingerprint": fingerprint, **known}), indent=1) + "\n"
         _write_changed(workdir / "data.json", data)
+        weights = given_weights.text(from_values(config).loss.class_weights)
+        if weights is not None:
+            _write_changed(workdir / given_weights.COPY, weights)
         _write_changed(workdir / "config.json", json.dumps(config, indent=2) + "\n")
 
 
@@ -124,15 +128,19 @@ def exists(workdir: Path) -> bool:
 
 
 def differences(workdir: Path, config: Mapping[str, Any]) -> list[str]:
-    """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``."""
+    """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``.
+
+    Also what has changed in the file of class weights that both name.
+    """
     old, new = (dict(flatten(from_values(values))) for values in (read_config(workdir), config))
-    return [
+    changed = [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted({*old, *new})
         if not is_section(old.get(key, new.get(key)))
         and not key.startswith(_FREE)
         and old.get(key) != new.get(key)
     ]
+    return changed + given_weights.changes(workdir, new["loss.class_weights"])
 
 
 def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
