@@ -136,6 +136,7 @@ def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> No
     finished = [run for run in runs if plan.is_finished(run)]
     if not finished:
         raise UserError(f"no run of the sweep in {folder} is finished")
+    plan.check_data(finished)
     # The reference arm first, whatever the order in which runs were planned.
     finished.sort(key=lambda run: list(arms.arms).index(run.arm))
     counts = common_counts([run.workdir for run in finished])
@@ -175,7 +176,7 @@ def main(argv: list[str]) -> int:
     code = 0
     if todo and not given.report:
         with contextlib.redirect_stdout(sys.stderr):  # stdout may be for commands alone
-            plan.check(todo)
+            plan.check_data(runs, plan.check(todo))
         if given.print:
             for words in commands(todo, spec):
                 print(shlex.join(words))

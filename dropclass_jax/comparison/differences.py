@@ -33,7 +33,7 @@ def between(
     metrics_b: Sequence[Mapping[str, Any]],
     heads: tuple[str, str],
 ) -> list[Difference]:
-    """List what differs: heads, config, steps, training pixels, versions, device, command.
+    """List what differs: heads, config, data, steps, versions, device, command.
 
     A run without a readable ``config.json`` has no config to differ in.
 
@@ -69,6 +69,8 @@ def facts(folder: Path, metrics: Mapping[str, Any]) -> dict[str, str]:
     }
     if weights := given_weights.kept(Path(folder)):
         named["class weights"] = ", ".join(f"{name} {weights[name]}" for name in sorted(weights))
+    if fingerprint := rundir.fingerprint(Path(folder)):
+        named["fingerprint of the data"] = str(fingerprint)
     named["step"] = str(metrics["step"])
     pixels = sum(entry["train_pixels"] for entry in metrics["classes"])
     named["labelled pixels of training"] = str(pixels)

@@ -242,6 +242,11 @@ def read_info(workdir: Path) -> DatasetInfo | None:
         return None
 
 
+def fingerprint(workdir: Path) -> str | None:
+    """The fingerprint of the data that a run was trained on; None where it is not known."""
+    return _read_data(workdir).get("fingerprint")
+
+
 def _read_data(workdir: Path) -> dict[str, Any]:
     """The content of ``data.json``; empty where it cannot be read."""
     return read_object(Path(workdir) / "data.json") or {}

@@ -164,11 +164,14 @@ def _run(
     return Run(arm, seed, folder / arm / f"seed{seed}", changed, after)
 
 
-def check(runs: Sequence[Run]) -> None:
+def check(runs: Sequence[Run]) -> dict[str, str]:
     """Check the runs of a sweep before the first one starts.
 
     Does what a run does before its first step, except initialising the network: the data sets are
     prepared and all values are checked.
+
+    Returns:
+      The fingerprint of each data set, for ``check_data``.
 
     Raises:
       UserError: names the arm, and what is wrong with it.
@@ -178,7 +181,7 @@ def check(runs: Sequence[Run]) -> None:
     for run in arms.values():
         try:
             check_config(run.config)
-            data = str(run.config.data.to_dict())
+            data = _data_of(run)
             if data not in datasets:
                 datasets[data] = load_data(run.config)
             build.build(run.config, datasets[data])
@@ -187,6 +190,37 @@ def check(runs: Sequence[Run]) -> None:
             train_batches(run.config, datasets[data])
         except UserError as error:
             raise UserError(f"arm {run.arm!r}: {error}") from None
+    return {data: dataset.fingerprint for data, dataset in datasets.items()}
+
+
+def check_data(runs: Sequence[Run], now: Mapping[str, str] | None = None) -> None:
+    """Refuse to go on with, or to compare, runs of data that has changed between them.
+
+    Args:
+      runs: of the sweep; those that have not begun are passed over.
+      now: what ``check`` returned, where more runs are about to start.
+
+    Raises:
+      UserError: names two runs, or the one that is of other data than there is now.
+    """
+    known = {data: (fingerprint, None) for data, fingerprint in (now or {}).items()}
+    for run in runs:
+        fingerprint = rundir.fingerprint(run.workdir)
+        if fingerprint is None:
+            continue
+        other, before = known.setdefault(_data_of(run), (fingerprint, run.workdir))
+        if fingerprint != other:
+            than = f"{before} was" if before else "there is now"
+            raise UserError(
+                f"{run.workdir} was trained on other data than {than}: the source or its options "
+                "have changed. Restore the data, or train anew with another --dir"
+            )
+
+
+def _data_of(run: Run) -> str:
+    """What names the run's data set in its config; not how it is read."""
+    settings = run.config.data
+    return str((settings.name, settings.dir, settings.options.to_dict()))
 
 
 def is_finished(run: Run) -> bool:

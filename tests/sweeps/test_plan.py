@@ -9,7 +9,9 @@ from ml_collections import config_flags
 
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
+from dropclass_jax.experiment.batches import load_data
 from dropclass_jax.experiment.config import load_config
+from dropclass_jax.runs import rundir
 from dropclass_jax.sweeps import plan
 
 # ml_collections loads config files in a way that Python has given up.
@@ -106,3 +108,29 @@ def test_values_are_looked_at_before_the_first_run(tmp_path, named_tiny):
     with pytest.raises(UserError, match=r"^arm 'bad': .*no customary class weights"):
         plan.check(runs)
     plan.check(runs[:1])
+
+
+def test_runs_of_data_that_changed_in_between_are_not_mixed(tmp_path, named_tiny):
+    """As when images are added to a folder before the last seeds are trained."""
+    base = load_config("configs/streets.py:tiny")
+    base.data.prepared_dir = str(tmp_path)
+    base.data.options.update(train=2, val=1, val_out=1)
+    path = write(tmp_path, {"a": {}, "b": {"optim.lr": 0.5}, "more": {"data.options.train": 3}})
+    runs = plan.plan(plan.load(path, base), base, tmp_path, (0,))
+    now = plan.check(runs)
+    assert len(set(now.values())) == 2
+    plan.check_data(runs, now)  # none has begun
+
+    def begin(run, fingerprint):
+        rundir.claim(run.workdir, run.config.to_dict(), fingerprint)
+
+    here = load_data(runs[0].config).fingerprint
+    begin(runs[0], here)
+    begin(runs[2], "of other options")
+    plan.check_data(runs[:2], now)
+    plan.check_data(runs)
+    begin(runs[1], "before")
+    with pytest.raises(UserError, match=r"b/seed0 was trained on other data than there is now: "):
+        plan.check_data(runs, now)
+    with pytest.raises(UserError, match=r"b/seed0 was trained on other data than .*a/seed0 was: "):
+        plan.check_data(runs)
