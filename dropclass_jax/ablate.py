@@ -167,7 +167,8 @@ def main(argv: list[str]) -> int:
         raise UserError("--print, --slurm and --report exclude each other")
     config: ConfigDict = given.config
     spec = config_flags.get_config_filename(given["config"])
-    if "seed" in config_flags.get_override_values(given["config"]):
+    overrides = config_flags.get_override_values(given["config"])
+    if "seed" in overrides:
         raise UserError("a sweep sets --config.seed of its runs itself: give --seeds=0,1,2")
     arms = plan.choose(plan.load(given.sweep, config), given.arms or ())
     folder = Path(given.dir)
@@ -177,6 +178,8 @@ def main(argv: list[str]) -> int:
     if todo and not given.report:
         with contextlib.redirect_stdout(sys.stderr):  # stdout may be for commands alone
             plan.check_data(runs, plan.check(todo))
+            for note in plan.notes(todo, arms.arms, overrides):
+                print(note)
         if given.print:
             for words in commands(todo, spec):
                 print(shlex.join(words))

@@ -25,7 +25,7 @@ from dropclass_jax.cli.run_report import write_reports
 from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference, loop, metrics
-from dropclass_jax.experiment import build, check, facts
+from dropclass_jax.experiment import build, check, facts, idle
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.config import flatten
 from dropclass_jax.experiment.network import create_network
@@ -248,6 +248,10 @@ def main(argv: list[str]) -> int:
         processes.initialize(*several, given.wait_seconds)
     with leaving.leave_together():
         spec = config_flags.get_config_filename(given["config"])
+        if jax.process_index() == 0:
+            overrides = config_flags.get_override_values(given["config"])
+            for note in idle.notes(given.config, overrides).values():
+                print(note, flush=True)
         return train(given.config, Path(given.workdir or default_workdir(spec)))
 
 

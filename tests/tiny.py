@@ -49,7 +49,9 @@ def last_map(maps, train):
 
 HEADS = {"last_map": lambda layers: last_map}
 BACKBONES = {
-    "tiny": models.Backbone(lambda layers, output_stride: TinyBackbone(layers), head="last_map")
+    "tiny": models.Backbone(
+        lambda layers, output_stride: TinyBackbone(layers), head="last_map", auxiliary=0
+    )
 }
 
 # A short run on small scenes.

@@ -13,14 +13,14 @@ seed says so by ``"init.path": "{sweep}/ARM/seed{seed}"``.
 from __future__ import annotations
 
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from dropclass_jax.errors import UserError, first_line, unknown
-from dropclass_jax.experiment import build
+from dropclass_jax.experiment import build, idle
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
 from dropclass_jax.experiment.config import flatten, is_section, load_config
@@ -191,6 +191,22 @@ def check(runs: Sequence[Run]) -> dict[str, str]:
         except UserError as error:
             raise UserError(f"arm {run.arm!r}: {error}") from None
     return {data: dataset.fingerprint for data, dataset in datasets.items()}
+
+
+def notes(runs: Sequence[Run], arms: Arms, given: Collection[str]) -> list[str]:
+    """Lines on settings that change nothing: an arm's own, and the user's that no arm looks at.
+
+    Args:
+      runs: of the sweep.
+      arms: their settings.
+      given: the keys that the user has set for all of them.
+    """
+    configs = {run.arm: run.config for run in runs}
+    of_all = [idle.notes(config, given) for config in configs.values()]
+    lines = [line for key, line in of_all[0].items() if all(key in found for found in of_all)]
+    for arm, config in configs.items():
+        lines += [f"arm {arm!r}: {line}" for line in idle.notes(config, arms[arm]).values()]
+    return lines
 
 
 def check_data(runs: Sequence[Run], now: Mapping[str, str] | None = None) -> None:

@@ -134,3 +134,18 @@ def test_runs_of_data_that_changed_in_between_are_not_mixed(tmp_path, named_tiny
         plan.check_data(runs, now)
     with pytest.raises(UserError, match=r"b/seed0 was trained on other data than .*a/seed0 was: "):
         plan.check_data(runs)
+
+
+def test_settings_that_change_nothing_are_named_once(tmp_path):
+    """The user's where no arm looks at them, an arm's own always."""
+    base = load_config("configs/streets.py")
+    base.loss.ohem.threshold = 0.5
+    base.loss.focal.gamma = 3.0
+    arms = {"plain": {"loss.region_weight": 2.0}, "ohem": {"loss.name": "ohem"}}
+    runs = plan.plan(plan.load(write(tmp_path, arms), base), base, tmp_path, (0, 1))
+    given = ["loss.ohem.threshold", "loss.focal.gamma", "optim.lr"]
+    notes = plan.notes(runs, arms, given)
+    assert [note.split(" changes nothing")[0] for note in notes] == [
+        "note: config.loss.focal.gamma",
+        "arm 'plain': note: config.loss.region_weight",
+    ]

@@ -1,0 +1,80 @@
+"""Settings that change nothing, because of what another one says.
+
+Whoever sets the threshold of OHEM and forgets to choose OHEM trains with the cross-entropy, and
+would not be told: every value is one that a config may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from dropclass_jax import models
+from dropclass_jax.experiment.config import flatten
+
+
+class Need(NamedTuple):
+    """When a key, or every key of a section, matters.
+
+    Attributes:
+      key: of the config, or of a section.
+      other: the key that it depends on.
+      wanted: what that must be, in words.
+      test: whether its value is so.
+    """
+
+    key: str
+    other: str
+    wanted: str
+    test: Callable[[Any], bool]
+
+
+NEEDS = (
+    Need("loss.ohem", "loss.name", "'ohem'", lambda name: name == "ohem"),
+    Need("loss.focal", "loss.name", "'focal'", lambda name: name == "focal"),
+    Need(
+        "loss.region_weight",
+        "loss.name",
+        "'dice' or 'lovasz'",
+        lambda name: name in ("dice", "lovasz"),
+    ),
+    Need("loss.auxiliary", "model.auxiliary", "True", bool),
+    Need(
+        "model.deeplab_v3",
+        "model.name",
+        "a network with the head deeplab_v3",
+        lambda name: models.parts(name)[0] == "deeplab_v3",
+    ),
+    Need("data.sampling.class_crop", "data.sampling.class_uniform", "above 0", bool),
+    Need("dropclass.tile", "dropclass.draw_per", "'tile'", lambda per: per == "tile"),
+    Need("dropclass.refine_init", "dropclass.refine", "'block'", lambda kind: kind == "block"),
+    Need(
+        "dropclass.stop_importance_gradient",
+        "dropclass.importance",
+        "'shared' or 'position'",
+        lambda kind: kind != "uniform",
+    ),
+)
+
+
+def notes(config: ConfigDict, given: Iterable[str]) -> dict[str, str]:
+    """A line for each setting of the user's that changes nothing, by its key.
+
+    What belongs to DropClass is not looked at where that is off: then it is the baseline.
+
+    Args:
+      config: whose values are such as a config may have.
+      given: the keys that the user has set.
+    """
+    values = dict(flatten(config))
+    return {
+        key: f"note: config.{key} changes nothing, as config.{need.other} is "
+        f"{values[need.other]!r}; it needs {need.wanted}"
+        for key in given
+        for need in NEEDS
+        if (key == need.key or key.startswith(f"{need.key}."))
+        and (config.dropclass.enabled or not key.startswith("dropclass."))
+        and not need.test(values[need.other])
+    }
