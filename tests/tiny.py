@@ -12,7 +12,7 @@ import contextlib
 import os
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -20,6 +20,7 @@ import flax.linen as nn
 import jax
 import optax
 import xla_flags
+from ml_collections import ConfigDict
 
 from dropclass_jax import models
 from dropclass_jax.data.info import DatasetInfo
@@ -105,6 +106,13 @@ def without_page() -> Iterator[None]:
     """Runs end without ``report.html``, which is a third of what a tiny one takes."""
     with mock.patch("dropclass_jax.cli.run_report.write_report"):
         yield
+
+
+def changed(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
+    """A copy of a config with other values, by their full keys."""
+    copy = config.copy_and_resolve_references()
+    copy.update_from_flattened_dict(values)
+    return copy
 
 
 def save_run(workdir: Path, info: DatasetInfo, **settings: object) -> Path:

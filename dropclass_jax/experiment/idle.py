@@ -31,31 +31,25 @@ class Need(NamedTuple):
     test: Callable[[Any], bool]
 
 
+def _is(*values: Any) -> tuple[str, Callable[[Any], bool]]:
+    """One of some values."""
+    return " or ".join(map(repr, values)), lambda value: value in values
+
+
+def _has_deeplab_v3(network: str) -> bool:
+    return models.parts(network)[0] == "deeplab_v3"
+
+
 NEEDS = (
-    Need("loss.ohem", "loss.name", "'ohem'", lambda name: name == "ohem"),
-    Need("loss.focal", "loss.name", "'focal'", lambda name: name == "focal"),
-    Need(
-        "loss.region_weight",
-        "loss.name",
-        "'dice' or 'lovasz'",
-        lambda name: name in ("dice", "lovasz"),
-    ),
-    Need("loss.auxiliary", "model.auxiliary", "True", bool),
-    Need(
-        "model.deeplab_v3",
-        "model.name",
-        "a network with the head deeplab_v3",
-        lambda name: models.parts(name)[0] == "deeplab_v3",
-    ),
-    Need("data.sampling.class_crop", "data.sampling.class_uniform", "above 0", bool),
-    Need("dropclass.tile", "dropclass.draw_per", "'tile'", lambda per: per == "tile"),
-    Need("dropclass.refine_init", "dropclass.refine", "'block'", lambda kind: kind == "block"),
-    Need(
-        "dropclass.stop_importance_gradient",
-        "dropclass.importance",
-        "'shared' or 'position'",
-        lambda kind: kind != "uniform",
-    ),
+    Need("loss.ohem", "loss.name", *_is("ohem")),
+    Need("loss.focal", "loss.name", *_is("focal")),
+    Need("loss.region_weight", "loss.name", *_is("dice", "lovasz")),
+    Need("loss.auxiliary", "model.auxiliary", *_is(True)),
+    Need("model.deeplab_v3", "model.name", "a network with that head", _has_deeplab_v3),
+    Need("data.sampling.class_crop", "data.sampling.class_uniform", "more than 0", bool),
+    Need("dropclass.tile", "dropclass.draw_per", *_is("tile")),
+    Need("dropclass.refine_init", "dropclass.refine", *_is("block")),
+    Need("dropclass.stop_importance_gradient", "dropclass.importance", *_is("shared", "position")),
 )
 
 

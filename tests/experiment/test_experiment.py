@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from tiny import changed
 
 from dropclass_jax import losses
 from dropclass_jax.data import crops, pipeline, sampling, transforms
@@ -32,12 +33,6 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(config):
     return load_data(config)
-
-
-def changed(config, values):
-    copy = config.copy_and_resolve_references()
-    copy.update_from_flattened_dict(values)
-    return copy
 
 
 def test_every_option_of_the_batches_arrives(config, dataset):

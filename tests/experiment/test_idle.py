@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import tiny
+from tiny import changed
 
 from dropclass_jax.experiment import build, idle
 from dropclass_jax.experiment.batches import load_data
@@ -49,12 +50,6 @@ def _config(prepared):
 @pytest.fixture(scope="module")
 def dataset(config):
     return load_data(config)
-
-
-def changed(config, values):
-    copy = config.copy_and_resolve_references()
-    copy.update_from_flattened_dict(values)
-    return copy
 
 
 def program(config, dataset):
