@@ -47,8 +47,6 @@ class Server(NamedTuple):
 
 
 def _label_ids(classes: np.ndarray) -> bytes:
-    # Imported late: it comes with the builders of data sets, which prediction has no use for.
-
     return codec.encode_label(np.array(EVALUATED, np.uint8)[classes])
 
 
