@@ -25,7 +25,6 @@ from dropclass_jax.data.pairs import (
     Pair,
     PairBuilder,
     count_notes,
-    overlap_notes,
     source_folder,
 )
 from dropclass_jax.errors import UserError
@@ -156,7 +155,6 @@ class CamVid(PairBuilder, skip_registration=True):
             skip_bad=skip_bad,
             notes=[
                 *count_notes(self.name, listings, OFFICIAL),
-                *overlap_notes(listings),
                 *_unlisted(source_dir, listings),
             ],
         )

@@ -65,19 +65,33 @@ def source_folder(name: str, source_dir: Path | None, meaning: str) -> Path:
     return source_dir
 
 
-def overlap_notes(listings: Mapping[str, Listing]) -> list[str]:
-    """A warning for each other split that shares images with ``train``: its scores mean little."""
-    train = {pair.image.where for pair in listings["train"].pairs}
-    notes = []
-    for split, listed in listings.items():
-        if split == "train" or listed.total is None:
+def shared_notes(listings: Mapping[str, Listing], sums: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A warning for each other split that holds images of ``train``: its scores mean little.
+
+    Images are the same by their content, whatever they are called.
+
+    Args:
+      listings: of every split.
+      sums: a checksum of each image of a split, None of one that cannot be read; splits whose
+        images have none are passed over.
+    """
+
+    def contents(split: str) -> Iterator[tuple[tuple[int, Any], Pair]]:
+        for pair, checksum in zip(listings[split].pairs, sums[split], strict=True):
+            if checksum is not None:
+                yield (pair.image.size, checksum), pair
+
+    train, notes = dict(contents("train")) if "train" in sums else {}, []
+    for split in sums:
+        both = [(pair, train[content]) for content, pair in contents(split) if content in train]
+        if not both or split.startswith("train"):
             continue
-        both = [pair.id for pair in listed.pairs if pair.image.where in train]
-        if both and not split.startswith("train"):
-            notes.append(
-                f"warning: {len(both)} images of {split} are in train, too, the first is "
-                f"{both[0]}: its scores mean little"
-            )
+        pair, other = both[0]
+        there = "" if pair.id == other.id else f" ({other.id} in train)"
+        notes.append(
+            f"warning: {len(both)} images of {split} are in train, too, the first is "
+            f"{pair.id}{there}: its scores mean little; remove them from one of the two"
+        )
     return notes
 
 
@@ -125,11 +139,13 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
         self.listings = dict(listings)
         self.skip_bad = skip_bad
         memory = checksums.memory_of(prepared_dir, source_dir)
-        recipe = {
-            "splits": {split: _recipe(listed, memory) for split, listed in listings.items()},
-            "skip_bad": skip_bad,
-            **options,
-        }
+        recipes, images = {}, {}
+        for split, listed in listings.items():
+            recipes[split] = listed.recipe
+            if listed.recipe is None:
+                recipes[split], images[split] = _recipe(listed.pairs, memory)
+        recipe = {"splits": recipes, "skip_bad": skip_bad, **options}
+        notes = [*notes, *shared_notes(listings, images)]
         super().__init__(facts, prepared_dir, tuple(listings), recipe, notes)
 
     @abc.abstractmethod
@@ -173,14 +189,17 @@ class PairBuilder(SegmentationBuilder, skip_registration=True):
             self.notes.append(f"bad and left out of {split}: {len(bad)}, the first: {bad[0]}")
 
 
-def _recipe(listing: Listing, memory: Path) -> Any:
-    """The ids of the pairs with the checksums of their image files, and of their label files."""
-    if listing.recipe is not None:
-        return listing.recipe
-    images = checksums.checksums([pair.image for pair in listing.pairs], memory)
-    labelled = [pair for pair in listing.pairs if pair.label]
+def _recipe(pairs: Iterable[Pair], memory: Path) -> tuple[Any, list[int | None]]:
+    """The ids of pairs with the checksums of their image files, and of their label files.
+
+    Returns:
+      All of that as JSON, and the images' checksums by themselves.
+    """
+    images = checksums.checksums([pair.image for pair in pairs], memory)
+    labelled = [pair for pair in pairs if pair.label]
     labels = checksums.checksums([pair.label for pair in labelled], memory)
-    return [
-        list(zip((pair.id for pair in listing.pairs), images, strict=True)),
+    recipe = [
+        list(zip((pair.id for pair in pairs), images, strict=True)),
         list(zip((pair.id for pair in labelled), labels, strict=True)),
     ]
+    return recipe, images

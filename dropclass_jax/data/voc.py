@@ -34,7 +34,6 @@ from dropclass_jax.data.pairs import (
     Pair,
     PairBuilder,
     count_notes,
-    overlap_notes,
     source_folder,
 )
 from dropclass_jax.errors import UserError
@@ -88,7 +87,7 @@ class Voc(PairBuilder, skip_registration=True):
             listings["train_aug"] = Listing(
                 _Chain(train, besides, benchmark), recipe=files.gzip_checksum(benchmark)
             )
-        notes = count_notes(self.name, listings, OFFICIAL) + overlap_notes(listings)
+        notes = count_notes(self.name, listings, OFFICIAL)
         super().__init__(
             VOC, prepared_dir, source_dir, listings, {}, skip_bad=skip_bad, notes=notes
         )

@@ -159,8 +159,33 @@ def test_images_in_two_lists_are_noted(tmp_path, command):
     assert code == 0
     assert (
         "note: warning: 1 images of val are in train, too, the first is 2007_000032: its scores "
-        "mean little"
+        "mean little; remove them from one of the two"
     ) in out
+
+
+def test_copies_under_other_names_are_noted(tmp_path, command):
+    """As tools make them that export augmented versions, or a hand that sorts images."""
+    for split, name, seed in (
+        ("train", "a", 1),
+        ("train", "b", 2),
+        ("val", "c", 3),
+        ("val", "d", 1),
+    ):
+        pair(tmp_path / "mine", split, f"{name}.png", seed)
+    code, out, _ = command("check", tmp_path / "mine")
+    assert code == 0
+    assert (
+        "note: warning: 1 images of val are in train, too, the first is d (a in train): its scores "
+        "mean little; remove them from one of the two"
+    ) in out
+
+
+def test_a_copy_may_be_drawn_into_val(tmp_path, command):
+    """Where one folder is divided, which tells nobody of it."""
+    for name in "abcd":
+        pair(tmp_path / "mine", "", f"{name}.png", seed=1)
+    _, out, _ = command("check", tmp_path / "mine")
+    assert any(line.startswith("note: warning: 1 images of val are in train, too") for line in out)
 
 
 def test_a_giant_is_not_read(tmp_path, monkeypatch):
