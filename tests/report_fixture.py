@@ -182,6 +182,7 @@ def write_run(
     splits: tuple[str, ...] = ("val", "val_out"),
     steps: int = 600,
     samples: int = 3,
+    seed: int = 0,
 ) -> pathlib.Path:
     """Write a finished run: config, metrics, and (where asked for) training lines and samples."""
     workdir.mkdir(parents=True, exist_ok=True)
@@ -208,7 +209,7 @@ def write_run(
         "dataset": dataset,
         "model": "hrnet_w18_small_v1",
         "dropclass": dropclass,
-        "seed": 0,
+        "seed": seed,
         "step": steps,
         "command": "python -m dropclass_jax.train --config=configs/streets.py --workdir=runs/1",
         "device": "cpu x 1",
@@ -218,7 +219,8 @@ def write_run(
         "results": results,
     }
     (workdir / "metrics.json").write_text(json.dumps(metrics))
-    config = {"model": {"name": "hrnet_w18_small_v1"}, "optimizer": {"lr": 0.02, "momentum": 0.9}}
+    optimizer = {"lr": 0.02, "momentum": 0.9}
+    config = {"seed": seed, "model": {"name": "hrnet_w18_small_v1"}, "optimizer": optimizer}
     (workdir / "config.json").write_text(json.dumps(config))
     if steps:
         lines = history_of(results, steps, dropclass)

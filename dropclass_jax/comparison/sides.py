@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Classes
-from dropclass_jax.runs import results
+from dropclass_jax.runs import results, rundir
 from dropclass_jax.runs.results import read_counts
 
 
@@ -51,7 +52,7 @@ def read(workdirs: Sequence[Path], split: str | None, head: str | None, name: st
       name: what the side is called.
 
     Raises:
-      UserError: a run lacks what is needed, or the runs do not fit together.
+      UserError: a run lacks what is needed, the runs do not fit together, or one is there twice.
     """
     metrics = [results.read_metrics(workdir) for workdir in workdirs]
     split = split or summary.headline(metrics[0])[0]["split"]
@@ -72,11 +73,32 @@ def read(workdirs: Sequence[Path], split: str | None, head: str | None, name: st
     ]
     for side in sides[1:]:
         check(sides[0], side)
+    _check_copies(workdirs)
     return sides[0]._replace(
         workdirs=list(workdirs),
         counts=np.concatenate([side.counts for side in sides]),
         metrics=metrics,
     )
+
+
+def _check_copies(workdirs: Sequence[Path]) -> None:
+    """Refuse two runs of one config, seed and data: they would pass for seeds that hardly vary."""
+    configs = [_config(workdir) for workdir in workdirs]
+    for (a, own), (b, config) in itertools.combinations(zip(workdirs, configs, strict=True), 2):
+        alike = config and own and not rundir.differences(a, config)
+        if alike and rundir.fingerprint(a) == rundir.fingerprint(b):
+            raise UserError(
+                f"{a} and {b} are runs of the same config, seed and data, which say nothing of "
+                "other seeds: name one of them"
+            )
+
+
+def _config(workdir: Path) -> dict[str, Any]:
+    """The config of a run; empty where it cannot be read."""
+    try:
+        return rundir.read_config(workdir)
+    except UserError:
+        return {}
 
 
 def check(a: Side, b: Side) -> None:

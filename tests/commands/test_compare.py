@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,8 @@ def test_equal_runs_differ_by_exactly_nothing(tmp_path):
 def test_a_lead_in_every_class_is_told(tmp_path):
     """From the runs' folders to the files; one arm's folder holds the runs of several seeds."""
     for seed in range(3):
-        write(tmp_path / "sweep/plain" / f"seed{seed}", 0.6 + 0.003 * seed)
-        write(tmp_path / "sweep/better" / f"seed{seed}", 0.7 + 0.004 * seed)
+        write(tmp_path / "sweep/plain" / f"seed{seed}", 0.6 + 0.003 * seed, seed=seed)
+        write(tmp_path / "sweep/better" / f"seed{seed}", 0.7 + 0.004 * seed, seed=seed)
     a = compare.expand([str(tmp_path / "sweep/plain")])
     b = compare.expand([str(tmp_path / "sweep/bett*/seed?")])
     assert [path.name for path in a] == [path.name for path in b] == ["seed0", "seed1", "seed2"]
@@ -234,6 +235,19 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         compare.expand([str(a), str(tmp_path / "*")])
     with pytest.raises(UserError, match="nowhere is not a directory"):
         sides.read(compare.expand([str(tmp_path / "nowhere")]), None, None, "nowhere")
+
+
+def test_a_copy_of_a_run_is_no_other_seed(tmp_path):
+    """As of a folder that was kept: three runs that hardly vary would make any lead a sure one."""
+    runs = [write(tmp_path / f"seed{seed}", 0.6, seed=seed) for seed in range(2)]
+    copy = shutil.copytree(runs[0], tmp_path / "seed0_before")
+    with pytest.raises(UserError, match=r"seed0 and .*seed0_before are runs of the same config, s"):
+        compare.read(compare.expand([str(tmp_path)]), None, None, "sweep")
+    (copy / "data.json").write_text('{"fingerprint": "of other images"}')
+    assert len(compare.read([runs[0], copy], None, None, "sweep").workdirs) == 2
+    (copy / "data.json").unlink()
+    (copy / "config.json").unlink()  # not to be told apart
+    assert len(compare.read([*runs, copy], None, None, "sweep").workdirs) == 3
 
 
 def test_counts_that_all_runs_have(tmp_path):
