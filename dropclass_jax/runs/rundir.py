@@ -30,7 +30,8 @@ _KEPT = ("run.json", "data.json", "best.json")
 
 # All that a run leaves in its folder. A folder of nothing else may be taken.
 _OURS = re.compile(
-    r"lock|checkpoints|tensorboard|(config|data|run|best|class_weights)\.json|metrics\.(jsonl?|csv)|report\.html"
+    r"lock|checkpoints|tensorboard|(config|data|run|best|class_weights)\.json"
+    r"|metrics\.(jsonl?|csv)|report\.html"
     r"|(images|samples)\.npz|(damaged|nonfinite)_.*|\..*\.tmp|[a-z]+\.tmp"
 )
 

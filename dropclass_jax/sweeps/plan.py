@@ -176,21 +176,22 @@ def check(runs: Sequence[Run]) -> dict[str, str]:
     Raises:
       UserError: names the arm, and what is wrong with it.
     """
-    datasets = {}
+    datasets, fingerprints = {}, {}
     arms = {run.arm: run for run in runs}
     for run in arms.values():
         try:
             check_config(run.config)
-            data = _data_of(run)
+            data = str(run.config.data.to_dict())
             if data not in datasets:
                 datasets[data] = load_data(run.config)
+            fingerprints[_data_of(run)] = datasets[data].fingerprint
             build.build(run.config, datasets[data])
             for split in ("train", *run.config.eval.splits):
                 datasets[data].check_split(split)
             train_batches(run.config, datasets[data])
         except UserError as error:
             raise UserError(f"arm {run.arm!r}: {error}") from None
-    return {data: dataset.fingerprint for data, dataset in datasets.items()}
+    return fingerprints
 
 
 def notes(runs: Sequence[Run], arms: Arms, given: Collection[str]) -> list[str]:
@@ -234,7 +235,7 @@ def check_data(runs: Sequence[Run], now: Mapping[str, str] | None = None) -> Non
 
 
 def _data_of(run: Run) -> str:
-    """What names the run's data set in its config; not how it is read."""
+    """What names the run's data set in its config: not how it is read, nor what is trained on."""
     settings = run.config.data
     return str((settings.name, settings.dir, settings.options.to_dict()))
 

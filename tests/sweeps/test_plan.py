@@ -110,6 +110,18 @@ def test_values_are_looked_at_before_the_first_run(tmp_path, named_tiny):
     plan.check(runs[:1])
 
 
+def test_every_arm_s_split_is_looked_at(tmp_path, named_tiny):
+    """Of one data set, which is prepared once."""
+    base = load_config("configs/streets.py:tiny")
+    base.data.prepared_dir = str(tmp_path)
+    base.data.options.update(train=2, val=1, val_out=1)
+    arms = {"good": {}, "other": {"data.train_split": "val"}, "bad": {"data.train_split": "more"}}
+    runs = plan.plan(plan.load(write(tmp_path, arms), base), base, tmp_path, (0,))
+    assert len(plan.check(runs[:2])) == 1
+    with pytest.raises(UserError, match=r"^arm 'bad': .* no split 'more' to train on"):
+        plan.check(runs)
+
+
 def test_runs_of_data_that_changed_in_between_are_not_mixed(tmp_path, named_tiny):
     """As when images are added to a folder before the last seeds are trained."""
     base = load_config("configs/streets.py:tiny")
