@@ -16,7 +16,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Classes
-from dropclass_jax.runs import results, rundir
+from dropclass_jax.runs import given_weights, results, rundir
 from dropclass_jax.runs.results import read_counts
 
 
@@ -83,10 +83,9 @@ def read(workdirs: Sequence[Path], split: str | None, head: str | None, name: st
 
 def _check_copies(workdirs: Sequence[Path]) -> None:
     """Refuse two runs of one config, seed and data: they would pass for seeds that hardly vary."""
-    configs = [_config(workdir) for workdir in workdirs]
-    for (a, own), (b, config) in itertools.combinations(zip(workdirs, configs, strict=True), 2):
-        alike = config and own and not rundir.differences(a, config)
-        if alike and rundir.fingerprint(a) == rundir.fingerprint(b):
+    for a, b in itertools.combinations(filter(_config, workdirs), 2):
+        given = [(rundir.fingerprint(run), given_weights.kept(run)) for run in (a, b)]
+        if given[0] == given[1] and not rundir.config_differences(a, _config(b)):
             raise UserError(
                 f"{a} and {b} are runs of the same config, seed and data, which say nothing of "
                 "other seeds: name one of them"

@@ -129,19 +129,21 @@ def exists(workdir: Path) -> bool:
 
 
 def differences(workdir: Path, config: Mapping[str, Any]) -> list[str]:
-    """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``.
+    """What a run's continuation must not change, of the config or the file of weights it names."""
+    rule = from_values(config).loss.class_weights
+    return config_differences(workdir, config) + given_weights.changes(workdir, rule)
 
-    Also what has changed in the file of class weights that both name.
-    """
+
+def config_differences(workdir: Path, config: Mapping[str, Any]) -> list[str]:
+    """What a config changes of a run's that its continuation must not: ``'KEY was A, is B'``."""
     old, new = (dict(flatten(from_values(values))) for values in (read_config(workdir), config))
-    changed = [
+    return [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted({*old, *new})
         if not is_section(old.get(key, new.get(key)))
         and not key.startswith(_FREE)
         and old.get(key) != new.get(key)
     ]
-    return changed + given_weights.changes(workdir, new["loss.class_weights"])
 
 
 def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:

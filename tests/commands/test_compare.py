@@ -243,6 +243,18 @@ def test_a_copy_of_a_run_is_no_other_seed(tmp_path):
     copy = shutil.copytree(runs[0], tmp_path / "seed0_before")
     with pytest.raises(UserError, match=r"seed0 and .*seed0_before are runs of the same config, s"):
         compare.read(compare.expand([str(tmp_path)]), None, None, "sweep")
+    for name in ("seed0", "seed1", "seed0_before"):  # of a file of weights that says other ones now
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        weights = tmp_path / "w.json"
+        weights.write_text('{"road": 2}')
+        config["loss"] = {"class_weights": str(weights)}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "class_weights.json").write_text('{"road": 1}')
+    with pytest.raises(UserError, match=r"seed0 and .*seed0_before are runs of the same config, s"):
+        compare.read([runs[0], copy], None, None, "sweep")
+    (copy / "class_weights.json").write_text('{"road": 3}')
+    assert len(compare.read([runs[0], copy], None, None, "sweep").workdirs) == 2
+    shutil.copy(runs[0] / "class_weights.json", copy)
     (copy / "data.json").write_text('{"fingerprint": "of other images"}')
     assert len(compare.read([runs[0], copy], None, None, "sweep").workdirs) == 2
     (copy / "data.json").unlink()
