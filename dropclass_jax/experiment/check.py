@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from dropclass_jax import losses, models, schedules
 from dropclass_jax.errors import UserError, one_of
+from dropclass_jax.experiment.config import check_keys
 from dropclass_jax.experiment.network import create_network
 from dropclass_jax.models import patterns
 from dropclass_jax.models.variables import init_shapes
@@ -143,11 +144,12 @@ RULES = (
 
 
 def check(config: ConfigDict) -> None:
-    """Refuse values that cannot work, before any work is done.
+    """Refuse keys that nothing looks at, and values that cannot work, before any work is done.
 
     Raises:
       UserError: names the first such key, its value and what it may be.
     """
+    check_keys(config)
     for rule in RULES:
         _apply(rule, config)
     devices, parts = jax.device_count(), config.accumulate_steps

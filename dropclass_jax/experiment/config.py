@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from dropclass_jax.errors import UserError
+from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment import defaults
+from dropclass_jax.experiment.files import call
 
 
 def load_config(spec: str) -> ConfigDict:
     """The config that ``--config=spec`` names: ``FILE`` or ``FILE:VARIANT``.
 
     Raises:
-      UserError: the file is missing, is not a config, or does not know the variant.
+      UserError: the file is missing, does not run, is not a config, or does not know the variant;
+        or its config has a key that no config has, or lacks one.
     """
     path, _, variant = spec.partition(":")
+    config, _ = call(path, "get_config", "config file", *([variant] if variant else []))
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"config file {path}: get_config returns {type(config).__name__}, not a ConfigDict"
+        )
     try:
-        get_config = runpy.run_path(path)["get_config"]
-    except OSError:
-        raise UserError(f"config file {path} does not exist or cannot be read") from None
-    except KeyError:
-        raise UserError(f"config file {path} has no get_config function") from None
-    return get_config(variant) if variant else get_config()
+        check_keys(config)
+    except UserError as error:
+        raise UserError(f"config file {path}: {error}") from None
+    return config
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Refuse a config that has other keys than the defaults: nothing would look at them.
+
+    Sections for what a user names (``data.options``) may hold anything.
+
+    Raises:
+      UserError: names the first such key, and the one that it may stand for.
+    """
+    known = dict(flatten(defaults.get_config()))
+    there = dict(flatten(config))
+    free = tuple(f"{key}." for key, value in known.items() if is_section(value) and not value)
+    for key, value in there.items():
+        if key.startswith(free):
+            continue
+        if key not in known:
+            values = [key for key, value in known.items() if not is_section(value)]
+            raise UserError(unknown("config key", key, values, there_is=""))
+        if is_section(known[key]) != is_section(value):
+            wanted = "a section" if is_section(known[key]) else "a value"
+            raise UserError(f"config key {key!r} is {wanted}, not {value!r}")
+    for key in known:
+        if key not in there:
+            raise UserError(
+                f"config key {key!r} is missing; begin with "
+                "dropclass_jax.experiment.defaults.get_config()"
+            )
 
 
 def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

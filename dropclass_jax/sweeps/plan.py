@@ -12,7 +12,6 @@ seed says so by ``"init.path": "{sweep}/ARM/seed{seed}"``.
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from dropclass_jax.experiment import build, idle
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
 from dropclass_jax.experiment.config import flatten, is_section, load_config
+from dropclass_jax.experiment.files import call
 from dropclass_jax.runs import results, rundir
 
 Arms = dict[str, dict[str, Any]]
@@ -77,20 +77,19 @@ def load(path: str, config: ConfigDict) -> Sweep:
     Raises:
       UserError: it is missing or holds no sweep.
     """
-    try:
-        names = runpy.run_path(path)
-        get_arms = names["get_arms"]
-    except OSError:
-        raise UserError(f"sweep file {path} does not exist or cannot be read") from None
-    except KeyError:
-        raise UserError(f"sweep file {path} has no get_arms function") from None
-    arms = get_arms(config.copy_and_resolve_references())
+    arms, doc = call(path, "get_arms", "sweep file", config.copy_and_resolve_references())
+    if not isinstance(arms, Mapping):
+        raise UserError(f"sweep file {path}: get_arms returns {arms!r}, not a dict of arms")
     if not arms:
         raise UserError(f"sweep file {path} has no arms")
-    for name in arms:
-        if not name or name.startswith(".") or "/" in name:
+    for name, settings in arms.items():
+        if not isinstance(name, str) or not name or name.startswith(".") or "/" in name:
             raise UserError(f"sweep file {path}: {name!r} cannot be an arm's name, nor a folder's")
-    question = " ".join((names.get("__doc__") or path).strip().split("\n\n")[0].split())
+        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+            raise UserError(
+                f"sweep file {path}: arm {name!r} is {settings!r}, not a dict of config keys"
+            )
+    question = " ".join((doc or path).strip().split("\n\n")[0].split())
     return Sweep(question, arms)
 
 
@@ -154,8 +153,8 @@ def _run(
             raise UserError(f"arm {arm!r}: config key {key!r} is a section; set one of its keys")
         if key == "seed" and key in settings:
             raise UserError(f"arm {arm!r} sets the seed; give --seeds")
-        if key == "init.path" and "{sweep}" in value:
-            value = value.format(sweep=folder, seed=seed)
+        if key == "init.path" and "{sweep}" in str(value):
+            value = value.replace("{sweep}", str(folder)).replace("{seed}", str(seed))
             after = Path(value)
         try:
             changed.update_from_flattened_dict({key: value})

@@ -76,8 +76,13 @@ def test_runs_come_in_the_order_of_their_needs(tmp_path):
         ({"a": {"seed": 1}}, r"arm 'a' sets the seed; give --seeds"),
         ({"a/b": {}}, r"'a/b' cannot be an arm's name"),
         ({}, "has no arms"),
+        (["a"], r"get_arms returns \['a'\], not a dict of arms"),
+        ({3: {}}, r"sweep\.py: 3 cannot be an arm's name"),
+        ({"a": {"seed"}}, r"arm 'a' is \{'seed'\}, not a dict of config keys"),
+        ({"a": {3: 4}}, r"arm 'a' is \{3: 4\}, not a dict of config keys"),
         ({"a": {"init.path": "{sweep}/b/seed0"}}, r"arm 'a' of the sweep needs .*/b/seed0"),
         ({"a": {"init.path": "{sweep}/a/seed0"}}, r"arm 'a' of the sweep waits for itself"),
+        ({"a": {"init.path": "{sweep}/b/{sed}"}}, r"arm 'a' of the sweep needs .*/b/\{sed\}"),
     ],
 )
 def test_a_mistake_in_a_sweep_names_the_arm(arms, message, tmp_path):
