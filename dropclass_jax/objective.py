@@ -16,7 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax.dropclass import at_positions, by_tile
+from dropclass_jax.keep_masks import at_positions, by_tile, check_keep
 from dropclass_jax.losses import LOSSES, Loss, class_prior, pixels, regions
 from dropclass_jax.losses.pixels import Pair
 from dropclass_jax.losses.regions import RegionSums
@@ -34,7 +34,7 @@ def mask_dropped(labels: jax.Array, keep: jax.Array, ignore_label: int = IGNORE_
 
     Args:
       labels: ``[B, H, W]``, integer.
-      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; see ``dropclass``.
+      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; see ``keep_masks``.
       ignore_label: what dropped pixels become.
 
     Returns:
@@ -72,7 +72,8 @@ def loss_terms(
     Args:
       outputs: ``logits`` and, for DropClass, ``logits_drop``, both ``[B, h, w, K]``; with an
         auxiliary classifier ``logits_auxiliary``.
-      labels: ``[B, H, W]``, 0 to K - 1 or ``ignore_label``.
+      labels: ``[B, H, W]``, integer, 0 to K - 1 or ``ignore_label``; with any other value ``plain``
+        is NaN.
       keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``; None for plain training.
       loss: the cross-entropy, or what replaces it.
       class_weights: ``[K]`` or None.
@@ -82,7 +83,11 @@ def loss_terms(
     Returns:
       ``plain`` and, for DropClass, ``drop`` and ``suppression``; ``auxiliary`` where it is. With a
       loss of regions each but the suppression has another beside it, as ``plain_region``.
+
+    Raises:
+      ValueError: shapes do not belong together, where broadcasting might hide it.
     """
+    _check_shapes(outputs, labels, keep, class_weights)
     terms: Terms = {}
 
     def add(name: str, output: str, labels: jax.Array) -> None:
@@ -100,12 +105,45 @@ def loss_terms(
             terms[f"{name}_region"] = region
 
     add("plain", "logits", labels)
+    loss_sum, weight = terms["plain"]
+    right = _nan_for_wrong_labels(labels, outputs["logits"].shape[-1], ignore_label)
+    terms["plain"] = loss_sum * right.astype(loss_sum.dtype), weight
     if "logits_drop" in outputs:
         add("drop", "logits_drop", mask_dropped(labels, keep, ignore_label))
         terms["suppression"] = pixels.suppression(outputs["logits_drop"], keep)
     if "logits_auxiliary" in outputs:
         add("auxiliary", "logits_auxiliary", labels)
     return terms
+
+
+def _check_shapes(
+    outputs: Mapping[str, jax.Array],
+    labels: jax.Array,
+    keep: jax.Array | None,
+    class_weights: jax.Array | None,
+) -> None:
+    batch, _, _, num_classes = outputs["logits"].shape
+    for name in _CLASSIFIED:
+        shape = outputs[name].shape if name in outputs else outputs["logits"].shape
+        if len(shape) != 4 or (shape[0], shape[-1]) != (batch, num_classes):
+            raise ValueError(f"{name} is [{batch}, h, w, {num_classes}], not {list(shape)}")
+    if labels.ndim != 3 or len(labels) != batch or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"labels are integers [{batch}, H, W], not {labels.dtype} {list(labels.shape)}"
+        )
+    if class_weights is not None and jnp.shape(class_weights) != (num_classes,):
+        shape = list(jnp.shape(class_weights))
+        raise ValueError(f"class_weights are [{num_classes}], not {shape}")
+    if "logits_drop" in outputs:
+        if keep is None:
+            raise ValueError("outputs have logits_drop, and keep is None")
+        check_keep(keep, outputs["logits_drop"].shape)
+
+
+def _nan_for_wrong_labels(labels: jax.Array, num_classes: int, ignore_label: int) -> jax.Array:
+    """1, or NaN where a label is no class and not ignored either: no array can raise an error."""
+    is_class = (labels >= 0) & (labels < num_classes)
+    return jnp.where(jnp.all(is_class | (labels == ignore_label)), 1.0, jnp.nan)
 
 
 def label_weights(

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "dropclass_jax"
 
 # From the ground up: a room imports from its own and from those before it.
 ROOMS = (
-    *("errors", "files", "cores", "allocator", "schedules", "dropclass", "ops", "losses"),
-    *("objective", "models", "data"),
+    *("errors", "files", "cores", "allocator", "schedules", "keep_masks", "dropclass", "ops"),
+    *("losses", "objective", "models", "data"),
     *("parallel", "evaluation", "training", "experiment", "runs", "sweeps", "comparison"),
     *("analysis", "reporting", "prediction", "data_tools", "cli", "benchmark"),
 )

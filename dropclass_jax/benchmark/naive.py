@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dropclass_jax import dropclass
+from dropclass_jax import dropclass, keep_masks
 
 
 def average_features(
@@ -20,7 +20,7 @@ def average_features(
 
     Takes and returns what ``dropclass.average_features`` does.
     """
-    keep = dropclass.at_positions(dropclass.by_tile(keep), features.shape[1:3])
+    keep = keep_masks.at_positions(keep_masks.by_tile(keep), features.shape[1:3])
     kept = jnp.moveaxis(keep, -1, 0)[..., None].astype(features.dtype)  # [K, B, h, w, 1] or ones
     weights = jax.vmap(lambda c: dropclass.importance(classifier, features, c))(
         jnp.arange(len(kept))

@@ -11,7 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from dropclass_jax.dropclass import at_positions, by_tile
+from dropclass_jax.keep_masks import at_positions, by_tile, check_keep
 from dropclass_jax.losses.upsampled import PixelLoss, sum_over_pixels
 from dropclass_jax.ops.labels import IGNORE_LABEL
 
@@ -140,12 +140,16 @@ def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:
 
     Args:
       logits_drop: ``[B, h, w, K]``.
-      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``, see ``dropclass``; a position where nothing
+      keep: ``[K]``, ``[B, K]`` or ``[B, gh, gw, K]``, see ``keep_masks``; a position where nothing
         is dropped adds 0.
 
     Returns:
       ``(sum of the dropped classes' probabilities, number of positions)``.
+
+    Raises:
+      ValueError: the shape of ``keep`` is another.
     """
+    check_keep(keep, logits_drop.shape)
     wide = jnp.promote_types(logits_drop.dtype, jnp.float32)
     dropped = (1 - by_tile(keep)).astype(wide)
     dropped = at_positions(dropped, logits_drop.shape[1:3])  # [1 or B, h or 1, w or 1, K]

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax.core import FrozenDict
 
-from dropclass_jax.dropclass import DropClass, keep_all
+from dropclass_jax.dropclass import DropClass
+from dropclass_jax.keep_masks import keep_all
 from dropclass_jax.models.batch_norm import MOMENTS
 from dropclass_jax.models.heads import Auxiliary
 from dropclass_jax.models.layers import Layers

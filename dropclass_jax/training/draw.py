@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dropclass_jax.dropclass import draw_keep, draw_keep_evenly
+from dropclass_jax.keep_masks import draw_keep, draw_keep_evenly
 from dropclass_jax.ops import axis
 
 DRAWN_PER = ("batch", "example", "tile")
@@ -21,11 +21,11 @@ class Draw(NamedTuple):
       class_odds: ``[K]``, each class's odds of being drawn; ones in the paper.
       per: one draw for each ``'batch'``, ``'example'`` or ``'tile'``.
       tile: the height and width of a tile in pixels, where it divides the crop; see ``grid``.
-      count: how many classes are drawn at once, 1 in the paper; see ``dropclass.draw_keep``.
+      count: how many classes are drawn at once, 1 in the paper; see ``keep_masks.draw_keep``.
       present_only: draw only from classes that the (whole) batch holds; per example or tile, from
         those of the example.
       stratify: the tiles of an image, or the examples of a step, share the classes evenly; see
-        ``dropclass.draw_keep_evenly``. Not for examples with ``present_only``, whose classes
+        ``keep_masks.draw_keep_evenly``. Not for examples with ``present_only``, whose classes
         differ, nor for a single draw a batch.
     """
 
