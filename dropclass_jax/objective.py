@@ -122,10 +122,11 @@ def _check_shapes(
     keep: jax.Array | None,
     class_weights: jax.Array | None,
 ) -> None:
-    batch, _, _, num_classes = outputs["logits"].shape
-    for name in _CLASSIFIED:
-        shape = outputs[name].shape if name in outputs else outputs["logits"].shape
-        if len(shape) != 4 or (shape[0], shape[-1]) != (batch, num_classes):
+    batch, num_classes = outputs["logits"].shape[0], outputs["logits"].shape[-1]
+    for name, output in outputs.items():
+        shape = output.shape
+        fits = len(shape) == 4 and (shape[0], shape[-1]) == (batch, num_classes)
+        if name in _CLASSIFIED and not fits:
             raise ValueError(f"{name} is [{batch}, h, w, {num_classes}], not {list(shape)}")
     if labels.ndim != 3 or len(labels) != batch or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(

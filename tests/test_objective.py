@@ -28,6 +28,7 @@ def loss(labels=LABELS, keep=None, logits=LOGITS, weights=None, **outputs):
         ({"keep": jnp.ones(1)}, r"keep is \[4\], .* not \[1\]"),
         ({"keep": jnp.ones((B, 6, 10, K))}, r"keep is .* 3 x 5 tiles"),
         ({"weights": jnp.ones(3)}, r"class_weights are \[4\], not \[3\]"),
+        ({"logits": LOGITS[0]}, r"logits is \[3, h, w, 4\], not \[3, 5, 4\]"),
         ({"logits_drop": LOGITS[..., :3]}, r"logits_drop is \[2, h, w, 4\], not \[2, 3, 5, 3\]"),
         (
             {"logits_auxiliary": LOGITS[:1]},
