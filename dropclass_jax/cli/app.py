@@ -12,8 +12,8 @@ from absl import app, flags, logging
 
 from dropclass_jax import allocator
 from dropclass_jax.cli import compilation, home, streams
-from dropclass_jax.errors import UserError, unknown
-from dropclass_jax.experiment.config import flatten, is_section, load_config
+from dropclass_jax.errors import UserError
+from dropclass_jax.experiment.config import flatten, is_section, load_config, unknown_key
 
 
 def run(main: Callable[[list[str]], int | None], *, positional: bool = False) -> NoReturn:
@@ -75,7 +75,6 @@ def check_config_flags(argv: list[str]) -> None:
         if name.startswith("config."):
             key = name.removeprefix("config.").split("[")[0]
             if key not in known:
-                values = [key for key, value in known.items() if not is_section(value)]
-                raise UserError(unknown("config key", key, values, there_is=""))
+                raise UserError(unknown_key(key, known))
             if is_section(known[key]):
                 raise UserError(f"config key {key!r} is a section; set one of the keys in it")

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from dropclass_jax.errors import UserError, unknown
 from dropclass_jax.experiment import defaults
-from dropclass_jax.experiment.files import call
+from dropclass_jax.experiment.python_file import call
 
 
 def load_config(spec: str) -> ConfigDict:
@@ -47,8 +47,7 @@ def check_keys(config: ConfigDict) -> None:
         if key.startswith(free):
             continue
         if key not in known:
-            values = [key for key, value in known.items() if not is_section(value)]
-            raise UserError(unknown("config key", key, values, there_is=""))
+            raise UserError(unknown_key(key, known))
         if is_section(known[key]) != is_section(value):
             wanted = "a section" if is_section(known[key]) else "a value"
             raise UserError(f"config key {key!r} is {wanted}, not {value!r}")
@@ -58,6 +57,12 @@ def check_keys(config: ConfigDict) -> None:
                 f"config key {key!r} is missing; begin with "
                 "dropclass_jax.experiment.defaults.get_config()"
             )
+
+
+def unknown_key(key: str, known: Mapping[str, Any]) -> str:
+    """The message on a key that a flat config does not have; it suggests the nearest one."""
+    values = [key for key, value in known.items() if not is_section(value)]
+    return unknown("config key", key, values, there_is="")
 
 
 def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -22,8 +22,8 @@ from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.experiment import build, idle
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
-from dropclass_jax.experiment.config import flatten, is_section, load_config
-from dropclass_jax.experiment.files import call
+from dropclass_jax.experiment.config import flatten, is_section, load_config, unknown_key
+from dropclass_jax.experiment.python_file import call
 from dropclass_jax.runs import results, rundir
 
 Arms = dict[str, dict[str, Any]]
@@ -147,13 +147,12 @@ def _run(
     after = None
     for key, value in {**settings, "seed": seed}.items():
         if key not in known:
-            values = [key for key, value in known.items() if not is_section(value)]
-            raise UserError(f"arm {arm!r}: {unknown('config key', key, values, '')}")
+            raise UserError(f"arm {arm!r}: {unknown_key(key, known)}")
         if is_section(known[key]):
             raise UserError(f"arm {arm!r}: config key {key!r} is a section; set one of its keys")
         if key == "seed" and key in settings:
             raise UserError(f"arm {arm!r} sets the seed; give --seeds")
-        if key == "init.path" and "{sweep}" in str(value):
+        if key == "init.path" and isinstance(value, str) and "{sweep}" in value:
             value = value.replace("{sweep}", str(folder)).replace("{seed}", str(seed))
             after = Path(value)
         try:

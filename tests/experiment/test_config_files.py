@@ -10,11 +10,11 @@ from dropclass_jax.experiment.defaults import from_scratch
 HEAD = "from dropclass_jax.experiment import defaults\n\n\n"
 
 
-def config_of(folder, lines, signature=""):
+def config_of(folder, lines):
     """What a config file gives whose function holds these lines."""
     path = folder / "mine.py"
     body = "".join(f"    {line}\n" for line in ("config = defaults.get_config()", *lines))
-    path.write_text(f"{HEAD}def get_config({signature}):\n{body}")
+    path.write_text(f"{HEAD}def get_config():\n{body}")
     return load_config(str(path))
 
 
