@@ -195,9 +195,14 @@ def _apply(rule: Rule, config: ConfigDict) -> None:
 
 
 def check_patterns(config: ConfigDict, network: nn.Module) -> None:
-    """Refuse a name of something to freeze that the network does not have."""
+    """Refuse a name of something to freeze that the network does not have, and to freeze it all."""
     if not (config.model.freeze_bn or config.optim.freeze):
         return
     shapes = init_shapes(network)
     patterns.check("model.freeze_bn", config.model.freeze_bn, shapes["batch_stats"])
     patterns.check("optim.freeze", config.optim.freeze, shapes["params"])
+    if all(jax.tree.leaves(patterns.mask(shapes["params"], config.optim.freeze))):
+        raise UserError(
+            f"config.optim.freeze {config.optim.freeze!r} holds every parameter, so that nothing "
+            "would be trained; leave out some of its patterns"
+        )
