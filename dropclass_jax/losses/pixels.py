@@ -123,12 +123,14 @@ def pixel_weights(
     Returns:
       ``[B, H, W]``, 0 where ignored; float32, or the class weights' dtype if that is wider.
     """
+    labelled = labels != ignore_label
     if class_weights is None:
-        return (labels != ignore_label).astype(jnp.float32)
+        return labelled.astype(jnp.float32)
     weights = jnp.asarray(class_weights)
     weights = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
     # A sum of products, not a matrix product, which a TPU would round to bfloat16.
-    return jnp.sum(jax.nn.one_hot(labels, len(weights), dtype=weights.dtype) * weights, axis=-1)
+    of_class = jnp.sum(jax.nn.one_hot(labels, len(weights), dtype=weights.dtype) * weights, axis=-1)
+    return of_class * labelled  # what is ignored may be below K
 
 
 def suppression(logits_drop: jax.Array, keep: jax.Array) -> Pair:

@@ -137,8 +137,9 @@ def _probabilities(
     """One image's probabilities and one-hot labels ``[H, W, K]``, and its labelled pixels."""
     wide = jnp.promote_types(logits.dtype, jnp.float32)
     logits = resize_bilinear(logits.astype(wide)[None], labels.shape)[0]
-    y = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide)
-    return jax.nn.softmax(logits), y, labels != ignore_label
+    labelled = labels != ignore_label
+    y = jax.nn.one_hot(labels, logits.shape[-1], dtype=wide) * labelled[..., None]
+    return jax.nn.softmax(logits), y, labelled
 
 
 def _over_images(of_image, logits: jax.Array, labels: jax.Array) -> RegionSums:

@@ -128,3 +128,32 @@ def test_the_drop_term_ignores_the_dropped_class_and_the_auxiliary_one_does_not(
     whole = {t: means[t] + 0.5 * means.get(f"{t}_region", 0) for t in seen}
     expected = 0.25 * whole["plain"] + 0.75 * whole["drop"] + 0.4 * whole["auxiliary"]
     np.testing.assert_allclose(total, expected + 3 * means["suppression"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+@pytest.mark.parametrize("name", sorted(losses.LOSSES))
+def test_what_is_ignored_may_be_a_number_below_k(batch, name, weights):
+    """Ignoring 0 is ignoring 255 where those pixels say 255; no block's size may show either."""
+    labels = batch["label"][:2]
+    beyond = np.where(labels == 0, 255, labels)
+    within = np.where(labels == 255, 0, labels)
+    logits = jnp.asarray(np.random.default_rng(2).standard_normal((2, H // 2, W // 2, K)))
+
+    def terms(logits, labels, ignore_label):
+        return objective.loss_terms(
+            {"logits": logits},
+            labels,
+            None,
+            loss=losses.LOSSES[name],
+            class_weights=weights,
+            ignore_label=ignore_label,
+        )
+
+    def outcome(labels, ignore_label):
+        def of(logits):
+            found = terms(logits, labels, ignore_label)
+            return objective.total(found), found
+
+        return jax.value_and_grad(of, has_aux=True)(logits)
+
+    jax.tree.map(np.testing.assert_array_equal, outcome(within, 0), outcome(beyond, 255))
