@@ -68,17 +68,17 @@ class Classes:
         return table
 
 
-def read(path: Path) -> Classes:
+def read(source: Path | File) -> Classes:
     """Read a ``classes.yaml``.
 
     Raises:
       UserError: names the file, the faulty entry and how to mend it.
     """
-    return parse(path, strict_yaml.load(path))
+    return parse(strict_yaml.name_of(source), strict_yaml.load(source))
 
 
-def parse(path: Path, content: Any) -> Classes:
-    """Parse the content of a ``classes.yaml``; raises the errors of ``read``."""
+def parse(path: str, content: Any) -> Classes:
+    """Parse the content of a ``classes.yaml`` of this name; raises the errors of ``read``."""
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list):
         raise UserError(f"{path} has no list of classes: write `classes: [road, car, ...]`")
     if unknown := set(content) - {"masks", "ignore", "classes"}:

@@ -93,16 +93,32 @@ def folder(root: Path, inside: str = "") -> dict[str, File]:
       root: the folder.
       inside: look only below this folder of it.
 
-    Names that begin with a dot are hidden: they and what is below them are left out.
+    Names that begin with a dot are hidden: they and what is below them are left out. A link to
+    nothing is a file that cannot be read.
+
+    Raises:
+      UserError: a folder cannot be read.
     """
     members = {}
-    for where, names, files in os.walk(root / inside, followlinks=True):
+    for where, names, files in os.walk(root / inside, followlinks=True, onerror=_unreadable):
         names[:] = sorted(name for name in names if not name.startswith("."))
         for name in sorted(files):
             path = Path(where, name)
-            if not name.startswith(".") and path.is_file():
+            if name.startswith("."):
+                continue
+            if path.is_file():
                 members[path.relative_to(root).as_posix()] = on_disk(path)
+            elif path.is_symlink():
+                complaint = f"{shown(str(path))} is a link to a file that is not there"
+                members[path.relative_to(root).as_posix()] = missing(f"{complaint}: fetch it")
     return members
+
+
+def _unreadable(error: OSError) -> None:
+    """What ``os.walk`` would leave out."""
+    if not isinstance(error, FileNotFoundError):
+        where = shown(str(error.filename))
+        raise UserError(f"{where} cannot be read: {error.strerror}") from error
 
 
 def zip_archive(path: Path) -> dict[str, File]:

@@ -104,6 +104,8 @@ class Folder(PairBuilder, skip_registration=True):
                 source_dir, found, self._classes, memory, val_share, seed
             )
             notes = [*notes, *drawn]
+        elif (val_share, seed) != (0.2, 0):
+            notes = [*notes, "there is a val: val_share and seed, of its draw, change nothing"]
         options = {"classes": self._classes.recipe(), "window": window, "storage": storage}
         if any(
             pair.image.where.lower().endswith(_TIFF) for f in found.values() for pair in f.pairs
@@ -130,9 +132,11 @@ class Folder(PairBuilder, skip_registration=True):
         dtype, channels = _first_pixels(pair.image for pair in pairs)
         if channels == 4:
             self.notes.append("the images have a fourth channel (alpha, or a band): it is dropped")
-        if dtype == np.uint8:
-            return Depth(8, None)
         window = self._window_option
+        if dtype == np.uint8:
+            if window != "set":
+                self.notes.append("the images have 8 bits: window changes nothing")
+            return Depth(8, None)
         if window == "image":
             return Depth(16, None)
         counts = windows.total(progress(ordered_map(self._counted, pairs), "values", len(pairs)))

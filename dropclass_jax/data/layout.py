@@ -34,6 +34,7 @@ _NUMBERED = re.compile(r"([a-z]+)[-_ ]?\d+")  # train2017
 # Whose exports are read as they are, by the room of that name.
 TOOLS = "CVAT, Roboflow, COCO JSON, labelme, Label Studio, Supervisely, Pascal VOC or ADE20K"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+MASK_SUFFIXES = (*SUFFIXES, ".gif", ".pgm", ".pnm")
 # A mask may be called as its image, or so with one of these behind it.
 MASK_ENDING = re.compile("[_-](mask|masks|label|labels|labelIds|gt|seg|segmentation)$")
 
@@ -74,8 +75,12 @@ def is_here(root: Path) -> bool:
 def _has_masks(folder: Path) -> bool:
     if next(folder.glob("*.json"), None) is not None:
         return False
+    return _has_picture(folder)
+
+
+def _has_picture(folder: Path) -> bool:
     walk = os.walk(folder, followlinks=True)
-    return any(name.lower().endswith(SUFFIXES) for _, _, names in walk for name in names)
+    return any(name.lower().endswith(MASK_SUFFIXES) for _, _, names in walk for name in names)
 
 
 def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
@@ -109,6 +114,9 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
             )
     notes = [f"{f.images} has no masks {f.masks}: left out" for f in splits.values()
              if not f.masks.is_dir()]  # fmt: skip
+    if whole is not None and (loose := _pictures_in(whole.images)):
+        more = f" and {len(loose) - 1} more" if loose[1:] else ""
+        notes.append(f"{whole.images}: left out, as in no split's folder: {loose[0]}{more}")
     kept = {split_name(name): f for name, f in splits.items() if f.masks.is_dir()}
     if "train" not in kept:
         (lonely,) = [folders for name, folders in splits.items() if split_name(name) == "train"]
@@ -117,15 +125,38 @@ def find_splits(root: Path) -> tuple[dict[str, Folders], list[str]]:
     return {split: kept[split] for split in dict.fromkeys([*first, *sorted(kept)])}, notes
 
 
+def _pictures_in(folder: Path) -> list[str]:
+    """The names of the pictures in a folder itself."""
+    names = (p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return sorted(files.shown(name) for name in names if name.lower().endswith(SUFFIXES))
+
+
 def _folder_names(root: Path) -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _subfolders(root: Path) -> Folders | None:
-    """``root``'s folder of images and its folder of masks, if it has both."""
-    images = [root / name for name in IMAGES if (root / name).is_dir()]
-    masks = [root / name for name in MASKS if (root / name).is_dir()]
-    return Folders(images[0], masks[0]) if images and masks else None
+    """``root``'s folder of images and its folder of masks, if it has both.
+
+    Raises:
+      UserError: it has several of either, with pictures.
+    """
+    images, masks = _one_of(root, IMAGES), _one_of(root, MASKS)
+    return Folders(images, masks) if images and masks else None
+
+
+def _one_of(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder of one of the names; of several the one with pictures (YOLO's labels are text)."""
+    there = [root / name for name in names if (root / name).is_dir()]
+    if len(there) < 2:
+        return there[0] if there else None
+    full = [folder for folder in there if _has_picture(folder)]
+    if len(full) > 1:
+        raise UserError(
+            f"{root} has {full[0].name}/ and {full[1].name}/, both with pictures: rename the one "
+            "that is not to be read"
+        )
+    return (full or there)[0]
 
 
 def split_name(folder: str) -> str:
@@ -183,8 +214,9 @@ def _by_name(folder: Path, kind: str) -> tuple[dict[str, File], list[str], list[
     """Images by their names without suffix, faults of doubled names, notes of other files."""
     by_name: dict[str, File] = {}
     faults, strays = [], []
+    suffixes = SUFFIXES if kind == "images" else MASK_SUFFIXES
     for path, file in files.folder(folder).items():
-        if not path.lower().endswith(SUFFIXES):
+        if not path.lower().endswith(suffixes):
             strays.append(files.shown(path))
             continue
         name = files.key(str(PurePosixPath(path).with_suffix("")))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from dropclass_jax.data import classes, contents, exports, layout, splits
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports import ade20k, naming
+from dropclass_jax.data.files import File
 from dropclass_jax.data.pairs import source_folder
+from dropclass_jax.data.strict_yaml import name_of
 from dropclass_jax.errors import UserError
 
 
@@ -47,25 +51,40 @@ def find(source_dir: Path, option: str, rules: exports.Rules) -> Source:
     Raises:
       UserError: it is arranged in no known way, or its classes cannot be found out.
     """
-    export = None
+    export, tree = None, {}
     if source_dir.is_file() or ade20k.is_here(source_dir) or not layout.is_here(source_dir):
-        export = exports.find(source_dir, rules)
+        tree = exports.listed(source_dir)
+        export = exports.find(source_dir, tree, rules)
     if export is None:
         return _plain(source_dir, option, rules)
-    path = Path(option).expanduser() if option else source_dir / "classes.yaml"
-    is_given = bool(option) or path.exists()
+    given = Path(option).expanduser() if option else _given(source_dir, tree)
     named, where, notes = export.classes, export.listed_in, list(export.notes)
-    if is_given:
-        where = str(path)
-        named = classes.read(path) if export.classes is None else naming.read(path, export.classes)
+    if given is not None:
+        where = name_of(given)
+        read = classes.read if named is None else functools.partial(naming.read, export=named)
+        named = read(given)
     elif named is None:
+        path = source_dir / exports.CLASSES
         if source_dir.is_file():
-            raise UserError(f"{source_dir} does not say what its classes are: unpack it")
+            raise UserError(
+                f"{source_dir} does not say what its classes are: unpack it, or put a "
+                f"{exports.CLASSES} beside it"
+            )
         pairs = [pair.label for f in export.splits.values() for pair in f.pairs]
         other = (ade20k.OTHER,) if ade20k.is_here(source_dir) else ()
         notes.append(classes.make(path, pairs, other))
         named = classes.read(path)
     return Source(named, where, export.splits, notes)
+
+
+def _given(source_dir: Path, tree: Mapping[str, File]) -> Path | File | None:
+    """The user's own list of the classes: in the export, or beside its zip."""
+    inside, beside = tree.get(exports.CLASSES), source_dir.with_name(exports.CLASSES)
+    if not (source_dir.is_file() and beside.exists()):
+        return inside
+    if inside is not None:
+        raise UserError(f"there are {beside} and {inside.where}: keep one")
+    return beside
 
 
 def _plain(source_dir: Path, option: str, rules: exports.Rules) -> Source:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from dropclass_jax.data.files import File, on_disk
 from dropclass_jax.errors import UserError, first_line
 
 MAX_BYTES = 2**20
@@ -34,16 +35,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load(path: Path) -> Any:
+def load(source: Path | File) -> Any:
     """The content of a YAML file, in UTF-8 with or without a byte-order mark.
 
     Raises:
       UserError: it cannot be read, is no YAML, holds a key twice, or is no file of a human's size.
     """
+    path = name_of(source)
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise UserError(f"{path} has {size / 2**20:.0f} MiB: want a list of classes")
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+        file = source if isinstance(source, File) else on_disk(source)
+        if file.size > MAX_BYTES:
+            raise UserError(f"{path} has {file.size / 2**20:.0f} MiB: want a list of classes")
+        return yaml.load(file.read().decode("utf-8-sig"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -55,3 +58,8 @@ def load(path: Path) -> Any:
         raise UserError(f"{path}: {first_line(error)}") from error
     except RecursionError:
         raise UserError(f"{path} is nested too deeply: want a list of classes") from None
+
+
+def name_of(source: Path | File) -> str:
+    """What messages call a file."""
+    return source.where if isinstance(source, File) else str(source)

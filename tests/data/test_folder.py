@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import fabricate
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from dropclass_jax import data, evaluate, train
 from dropclass_jax.data import classes
@@ -121,6 +123,56 @@ def test_a_split_without_masks_is_left_out_and_said(load, source, capsys):
     assert f"{source}/images/test has no masks {source}/masks/test: left out" in out
     assert f"{source}/images/train: left out, as no images: notes.txt" in out
     assert "DS_Store" not in out
+
+
+def test_pictures_beside_the_folders_of_the_splits_are_said(load, source, capsys):
+    for name in ("x", "y"):
+        shutil.copy(source / "images/train/a.png", source / f"images/{name}.png")
+    assert {split: len(found) for split, found in load().splits.items()} == {"train": 3, "val": 1}
+    said = f"{source}/images: left out, as in no split's folder: x.png and 1 more"
+    assert said in capsys.readouterr().out
+
+
+def test_masks_in_two_folders_are_not_chosen_from(load, source):
+    (source / "labels/train").mkdir(parents=True)
+    (source / "labels/train/a.txt").write_text("0 0.5 0.5 0.1 0.1")  # YOLO's
+    check_labels(labels(load()))
+    shutil.copy(source / "masks/train/a.png", source / "labels/train/a.png")
+    with pytest.raises(UserError, match=r"has masks/ and labels/, both with pictures: rename"):
+        load()
+
+
+def test_what_cannot_be_read_is_not_left_out(load, source, monkeypatch):
+    (source / "images/train/a.png").unlink()
+    (source / "images/train/a.png").symlink_to("/nowhere/a.png")
+    with pytest.raises(UserError, match=r"train/a\.png is a link to a file that is not there"):
+        load()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("masks/val"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # who runs the tests may be root
+    with pytest.raises(UserError, match=r"masks/val cannot be read: Permission denied"):
+        load()
+
+
+def test_masks_may_be_gifs(load, source):
+    for path in sorted((source / "masks").rglob("*.png")):
+        label = Image.fromarray(np.asarray(Image.open(path)))
+        label.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+        label.save(path.with_name(f"{path.stem}_mask.gif"))
+        path.unlink()
+    check_labels(labels(load()))
+
+
+def test_options_that_change_nothing_are_said(load, capsys):
+    load(window="0:4095", seed=1)
+    out = capsys.readouterr().out
+    assert "the images have 8 bits: window changes nothing" in out
+    assert "there is a val: val_share and seed, of its draw, change nothing" in out
 
 
 def rewrite_masks(source, encode) -> None:

@@ -21,17 +21,18 @@ from dropclass_jax.data.exports import (
     supervisely,
 )
 from dropclass_jax.data.exports.drawing import Export, Rules
-from dropclass_jax.data.exports.tree import Samples, Tree, listed, read_json
+from dropclass_jax.data.exports.tree import CLASSES, Samples, Tree, listed, read_json
 from dropclass_jax.errors import UserError
 
-__all__ = ["Export", "Rules", "find"]
+__all__ = ["CLASSES", "Export", "Rules", "find", "listed"]
 
 
-def find(source: Path, rules: Rules) -> Export | None:
+def find(source: Path, tree: Tree, rules: Rules) -> Export | None:
     """Recognise and list an export.
 
     Args:
       source: its folder or zip.
+      tree: the files in it, as ``listed`` gives them.
       rules: what becomes of pixels and images that nobody labelled.
 
     Returns:
@@ -42,7 +43,6 @@ def find(source: Path, rules: Rules) -> Export | None:
         ``faults`` of its splits.
     """
     rules.check()
-    tree = listed(source)
     for reader in (cvat, roboflow, ade20k):
         if (export := reader.read(tree, rules)) is not None:
             return _counted(export, source)

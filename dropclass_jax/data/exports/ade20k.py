@@ -16,7 +16,7 @@ from pathlib import Path
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports import stored
 from dropclass_jax.data.exports.drawing import Export, Rules
-from dropclass_jax.data.exports.tree import Tree, is_image, read_text, stem
+from dropclass_jax.data.exports.tree import Tree, read_text
 from dropclass_jax.data.files import File
 from dropclass_jax.data.layout import Found
 from dropclass_jax.data.pairs import Pair
@@ -39,10 +39,15 @@ def read(tree: Tree, rules: Rules) -> Export | None:
     Raises:
       UserError: the list of the classes is broken.
     """
-    del rules  # what nobody labelled is "other"
     starts = ("images/training/", "annotations/training/")
     if not all(any(path.startswith(start) for path in tree) for start in starts):
         return None
+    if rules != Rules():
+        where = next(tree[path].where for path in tree if path.startswith(starts[1]))
+        raise UserError(
+            f'{where} is of ADE20K\'s folders, where what nobody labelled is "other": leave '
+            "unlabelled and unannotated out; a classes.yaml may make 0 a class"
+        )
     splits = {split: _pairs(folder, tree) for folder, split in FOLDERS.items()}
     notes = ['ADE20K: the value 0, "other", is ignored; a classes.yaml may say otherwise']
     splits = {split: found for split, found in splits.items() if found.pairs or found.faults}
@@ -53,17 +58,15 @@ def read(tree: Tree, rules: Rules) -> Export | None:
 
 
 def _pairs(folder: str, tree: Tree) -> Found:
-    images, masks = (
-        {stem(p)[len(start) :]: f for p, f in tree.items() if p.startswith(start) and is_image(p)}
-        for start in (f"images/{folder}/", f"annotations/{folder}/")
-    )
+    images, twice = stored.by_name(tree, f"images/{folder}")
+    masks, masks_twice = stored.by_name(tree, f"annotations/{folder}")
     if not masks:  # the test split has been published without
         return Found([], [], [])
     pairs = [Pair(name, images[name], masks[name]) for name in images if name in masks]
     lonely = [(f, "mask", "annotations") for name, f in images.items() if name not in masks]
     lonely += [(f, "image", "images") for name, f in masks.items() if name not in images]
     faults = [f"{f.where} has no {what} in {where}/{folder}/" for f, what, where in lonely]
-    return Found(pairs, faults, [])
+    return Found(pairs, [*twice, *masks_twice, *faults], [])
 
 
 def _classes(file: File) -> Classes:

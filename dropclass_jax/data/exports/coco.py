@@ -31,6 +31,7 @@ from dropclass_jax.data.exports.drawing import (
     Rules,
     assemble,
     hex_color,
+    unnamed,
 )
 from dropclass_jax.data.exports.tree import (
     Images,
@@ -68,23 +69,45 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
                 lists[path] = content
     if not lists:
         return None
-    # Beside these COCO has lists of keypoints, captions and whole pictures.
-    instances = {path: lists[path] for path in lists if "/instances_" in f"/{path}"}
-    lists = instances or lists
+    lists, others = _of_objects(lists)
     colors: dict[str, Color | None] = {}
     images, left = Images(tree), Counter()
-    pictures, faults = [], []
+    pictures, faults, used = [], [], set()
     for path, content in lists.items():
         with as_written(tree[path].where, TOOL):
             names = _classes(content, tree[path].where, colors)
-            more, wrong = _pictures(path, content, tree, images, names, left)
+            more, wrong, found = _pictures(path, content, tree, images, names, left)
         pictures += more
         faults += wrong
+        used |= found
+    pictures += unnamed(images, tree, used)
     where = tree[next(iter(lists))].where
     if left[BOXED] and not any(name for p in pictures for name, _ in p.objects or ()):
         raise UserError(f"{where} has boxes and no masks: export polygons or masks")
     notes = [f"{what}: {number}" for what, number in left.items() if number]
+    if others:
+        beside = ", ".join(tree[path].where for path in lists)
+        notes += [f"{tree[path].where}: left out beside {beside}" for path in others]
     return assemble("COCO annotations", TOOL, paint, pictures, faults, colors, where, rules, notes)
+
+
+def _of_objects(lists: dict[str, dict]) -> tuple[dict[str, dict], list[str]]:
+    """The lists to read, and others: COCO has lists of keypoints and of whole pictures beside.
+
+    Of one split, a list that is called ``instances_`` goes before others.
+    """
+
+    def is_another(content: dict) -> bool:
+        categories, annotations = content["categories"], content["annotations"]
+        return any(isinstance(c, dict) and "keypoints" in c for c in categories) or any(
+            isinstance(a, dict) and "segments_info" in a for a in annotations[:1]
+        )
+
+    kept = {path: content for path, content in lists.items() if not is_another(content)} or lists
+    called = {path for path in kept if posixpath.basename(path).startswith("instances_")}
+    covered = {split_of_list(path) for path in called}
+    kept = {p: c for p, c in kept.items() if p in called or split_of_list(p) not in covered}
+    return kept, [path for path in lists if path not in kept]
 
 
 def _is_list(content: Any) -> bool:
@@ -118,8 +141,8 @@ def _pictures(
     images: Images,
     names: dict[Any, str],
     left: Counter,
-) -> tuple[list[Picture], list[str]]:
-    """The images of one file with their objects, and what is wrong with others."""
+) -> tuple[list[Picture], list[str], set[str]]:
+    """The images of one file with their objects, what is wrong with others, and all found."""
     where = tree[path].where
     objects: dict[Any, list[dict]] = {}
     for annotation in content["annotations"]:
@@ -153,7 +176,7 @@ def _pictures(
         faults.append(
             f"{where} has objects of image {min(strays, key=str)!r}, which it does not list"
         )
-    return pictures, faults
+    return pictures, faults, set(users)
 
 
 def _object(

@@ -10,7 +10,8 @@ CVAT has drawn the masks by its z-order, so that nothing overlaps; black is its 
 writes no mask for an image without an object, done or not: of such an image nothing is said.
 
 A list in ``ImageSets/Segmentation/`` is a split (CVAT's subsets are ``Train``, ``Validation`` and
-``Test``; ``default`` is none). See
+``Test``). Where none is called so, what ``default``, ``trainval`` and others hold beside the splits
+is trained on. See
 https://docs.cvat.ai/docs/dataset_management/formats/format-smask and Datumaro's ``voc_format``.
 """
 
@@ -23,8 +24,15 @@ import numpy as np
 from dropclass_jax.data import masks as mask_files
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports import stored
-from dropclass_jax.data.exports.drawing import BACKGROUND, Export, Rules, in_order, is_background
-from dropclass_jax.data.exports.tree import Tree, is_image, read_text, stem
+from dropclass_jax.data.exports.drawing import (
+    BACKGROUND,
+    Export,
+    Rules,
+    in_order,
+    is_background,
+    training_split,
+)
+from dropclass_jax.data.exports.tree import Tree, read_text
 from dropclass_jax.data.files import File
 from dropclass_jax.data.layout import SPLITS, Found
 from dropclass_jax.data.pairs import Pair
@@ -41,12 +49,12 @@ def read(tree: Tree, rules: Rules) -> Export | None:
     Raises:
       UserError: there are no images, or a list of the classes is broken.
     """
-    masks = next((m for folder in MASKS if (m := _by_name(tree, folder))), None)
-    if masks is None:
+    masks, twice = _first(tree, MASKS)
+    if not masks:
         return None
-    images = next((i for folder in IMAGES if (i := _by_name(tree, folder))), None)
-    if images is None:
-        where = next(iter(masks.values())).where
+    where = next(iter(masks.values())).where
+    images, images_twice = _first(tree, IMAGES)
+    if not images:
         raise UserError(f"{where} has no image in {IMAGES[0]}/: export with images")
     if (file := tree.get("labelmap.txt")) is not None:
         title, classes = "CVAT segmentation masks", _labelmap(file, list(masks.values()), rules)
@@ -54,20 +62,25 @@ def read(tree: Tree, rules: Rules) -> Export | None:
         title, classes = "labelme's VOC folder", _class_names(file, rules)
     else:
         title, classes = "Pascal VOC masks", None
-    lists, notes = _lists(tree)
-    if lists and "train" not in lists:
-        if len(known := sorted(lists.keys() & set(SPLITS.values()))) > 1:
-            where = next(iter(masks.values())).where
+        if rules.unlabelled != BACKGROUND:
             raise UserError(
-                f"{where}: there are the splits {', '.join(known)}, and none to train on"
+                f"{where}: the masks do not say which value is the background, which "
+                f"unlabelled={rules.unlabelled} ignores: put it under ignore in classes.yaml"
             )
-        lists = {"train": [name for names in lists.values() for name in names]}
-    elif not lists:
+    lists, notes = _lists(tree)
+    if not lists:
         lists = {"train": sorted(images)}
+    elif "train" not in lists:
+        lists, why = _with_train(lists, where)
+        notes += why
     without = [n for names in lists.values() for n in names if n in images and n not in masks]
     blank = _blank(classes) if rules.unannotated == BACKGROUND else None
     if without:
-        fate = "left out (unannotated=background keeps them)" if blank is None else "all background"
+        fate = "all background"
+        if rules.unannotated != BACKGROUND:
+            fate = "left out (unannotated=background keeps them)"
+        elif blank is None:
+            fate = "left out, as no class is called background"
         notes.append(f"images without a mask: {len(without)}, {fate}; the first: {without[0]}")
     listed = {name for names in lists.values() for name in names}
     if rest := sorted((images.keys() & masks.keys()) - listed):
@@ -75,17 +88,27 @@ def read(tree: Tree, rules: Rules) -> Export | None:
             f"images with a mask and in no list: {len(rest)}, left out; the first: {rest[0]}"
         )
     splits = {split: _pairs(names, images, masks, blank) for split, names in lists.items()}
+    splits["train"].faults[:0] = [*images_twice, *twice]
     splits = in_order(splits)
     listed_in = file.where if file is not None else "classes.yaml"
     return Export(title, classes, listed_in, splits, notes)
 
 
-def _by_name(tree: Tree, folder: str) -> dict[str, File]:
-    """The images below a folder by their names, without the ending."""
-    start = f"{folder}/"
-    return {
-        stem(p)[len(start) :]: f for p, f in tree.items() if p.startswith(start) and is_image(p)
-    }
+def _first(tree: Tree, folders: tuple[str, ...]) -> tuple[dict[str, File], list[str]]:
+    """``stored.by_name`` of the first of some folders that holds an image."""
+    found = (stored.by_name(tree, folder) for folder in folders)
+    return next((of for of in found if of[0]), ({}, []))
+
+
+def _with_train(lists: dict[str, list[str]], where: str) -> tuple[dict[str, list[str]], list[str]]:
+    """The lists with one to train on, and lines to tell; see ``drawing.training_split``."""
+    splits = {split: names for split, names in lists.items() if split in SPLITS.values()}
+    inside = {name for names in splits.values() for name in names}
+    others = dict.fromkeys(n for split in lists.keys() - splits.keys() for n in lists[split])
+    outside = sorted(others.keys() - inside)
+    trained, notes = training_split(splits, len(outside), where)
+    names = outside if trained is None else splits.pop(trained)
+    return {"train": names, **splits}, notes
 
 
 def _labelmap(file: File, masks: list[File], rules: Rules) -> Classes:

@@ -23,16 +23,17 @@ What happens where
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dropclass_jax.data import codec, headers, images, masks
 from dropclass_jax.data.classes import Classes
-from dropclass_jax.data.exports.tree import as_written
+from dropclass_jax.data.exports.tree import Images, Tree, as_written, split_of, stem
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import distinct_colors
 from dropclass_jax.data.layout import Found
@@ -135,18 +136,18 @@ def assemble(
       notes: further lines to tell.
 
     Raises:
-      UserError: there are too many classes, or splits and none called train.
+      UserError: there are too many classes, or as of ``training_split``.
     """
     classes, values = _classes(colors, listed_in, rules)
     kept, said = _kept(pictures, rules)
     found: dict[str, Found] = {"train": Found([], list(faults), [])}
     splits = {picture.split for picture in kept} - {None}
+    outside = [picture.where for picture in kept if picture.split is None]
     if "train" not in splits:
-        if len(splits) > 1:
-            named = ", ".join(sorted(splits))
-            raise UserError(f"{listed_in}: there are the splits {named}, and none to train on")
-        kept = [picture._replace(split="train") for picture in kept]
-    elif outside := [picture.where for picture in kept if picture.split is None]:
+        trained, why = training_split(splits, len(outside), listed_in)
+        said += why
+        kept = [p._replace(split="train") if p.split == trained else p for p in kept]
+    elif outside:
         said.append(f"images in no split: {len(outside)}, left out; the first: {outside[0]}")
     users: dict[tuple[str, str], str] = {}
     for picture in kept:
@@ -164,6 +165,51 @@ def assemble(
             continue
         into.pairs.append(Pair(picture.id, picture.image, label))
     return Export(title, classes, listed_in, in_order(found), [*notes, *said])
+
+
+def training_split(
+    named: Collection[str], outside: int, where: str
+) -> tuple[str | None, list[str]]:
+    """What to train on where no split is called ``train``.
+
+    Args:
+      named: the splits that there are.
+      outside: how many images are in none.
+      where: the export, for the message.
+
+    Returns:
+      The split, None for the images in none, and lines to tell.
+
+    Raises:
+      UserError: every image is in a split, and there are several.
+    """
+    if not named:
+        return None, []
+    splits = ", ".join(sorted(named))
+    if outside:
+        return None, [f"no split is train: the {outside} images outside of {splits} are trained on"]
+    if len(named) > 1:
+        raise UserError(f"{where}: there are the splits {splits}, and none to train on")
+    return splits, [f"all images are in the split {splits}: they are trained on"]
+
+
+def unnamed(
+    images: Images, tree: Tree, used: Collection[str], folders: Collection[str] = ()
+) -> list[Picture]:
+    """Images that an export says nothing of, in the folders of those that it names.
+
+    Args:
+      images: all that there are.
+      tree: the files.
+      used: the paths of those that it names.
+      folders: further folders to look in.
+    """
+    near = {posixpath.dirname(path) for path in used}.union(folders)
+    return [
+        Picture(stem(path), split_of(path), tree[path], tree[path].where, None, None)
+        for path in images.paths
+        if path not in used and posixpath.dirname(path) in near
+    ]
 
 
 def in_order(found: Mapping[str, Found]) -> dict[str, Found]:

@@ -8,9 +8,10 @@ Polygons, rectangles and ellipses, which are turned clockwise, have their corner
 image and are drawn by pixel centres. (The converter's COCO export leaves polygons as they are; that
 of brushes, of 2024, rounds them to whole pixels.) Regions are drawn in the order of the result.
 
-A task counts with its newest annotation that was not skipped. Before version 1.0 annotations were
-called ``completions``, and had no size of the image. A task without an annotation is an image of
-which nothing is said; one with an empty result was looked at and is empty.
+A task counts with the annotation that was begun last and not skipped. Before version 1.0
+annotations were called ``completions``, and had no size of the image. A task without an annotation
+is an image of which nothing is said, as is an image without a task; one with an empty result was
+looked at and is empty. A task of several images is refused.
 
 PNG masks alone name tasks and labels but no image: a task is then the image called as its number.
 See https://labelstud.io/guide/export and the ``label_studio_sdk.converter`` package.
@@ -29,7 +30,7 @@ import numpy as np
 
 from dropclass_jax.data import codec
 from dropclass_jax.data.exports import polygons
-from dropclass_jax.data.exports.drawing import Export, Picture, Rules, assemble
+from dropclass_jax.data.exports.drawing import Export, Picture, Rules, assemble, unnamed
 from dropclass_jax.data.exports.tree import (
     Images,
     Samples,
@@ -46,7 +47,8 @@ from dropclass_jax.errors import UserError
 TOOL = "Label Studio"
 # task-ID-annotation-ID-by-WHOM-TAG-LABEL-NUMBER.png
 MASK = re.compile(r"(?:.*/)?task-(\d+)-annotation-(\d+)-by-([^-]*)-([^-]+)-(.+)-(\d+)\.png")
-SHAPES = ("rle", "points", "radiusX", "width")
+SHAPES = ("rle", "points", "radiusX", "height")  # a key point has a width alone
+IMAGE_KEYS = ("image", "img", "ocr")
 
 
 def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
@@ -60,6 +62,7 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
     faults: list[str] = []
     drawn = _masks(masks, tree)
     seen: dict[str, str] = {}
+    named: set[str] = set()
     for path, file in tree.items():
         if not path.endswith(".json") or posixpath.dirname(path) not in folders:
             continue
@@ -70,7 +73,8 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             where = f"{file.where}: task {task.get('id', position)}"
             try:
                 with as_written(where, TOOL):
-                    image = _find(images, _image_name(task), path, where)
+                    image = _find(images, _image_name(task, where), path, where)
+                    named.add(image)
                     size, objects = _task(task, left)
             except UserError as error:
                 faults.append(str(error))
@@ -84,7 +88,9 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             pictures.append(
                 Picture(stem(image), split, tree[image], f"{where} ({image})", size, objects)
             )
-    if not folders:
+    if folders:
+        pictures += unnamed(images, tree, named | masks.keys())
+    else:
         more, wrong = _by_number(drawn, masks, tree)
         pictures, faults = pictures + more, faults + wrong
     names = sorted({name for p in pictures for name, _ in p.objects or () if name is not None})
@@ -113,16 +119,26 @@ def _find(images: Images, name: str, path: str, where: str) -> str:
     return images.find(before if before in images and base not in images else name, path, where)
 
 
-def _image_name(task: dict) -> str:
-    """What a task calls its image: the first of its data that looks like one."""
+def _image_name(task: dict, where: str) -> str:
+    """What a task calls its image: the one of its data that looks like one."""
     data = task["data"] if isinstance(task.get("data"), dict) else task
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    for value in texts.values():
-        if is_image(value.partition("?")[0]) or is_image(value):
-            return value
-    for key in ("image", "img", "ocr"):
-        if key in texts:
-            return texts[key]
+    shown = {k: v for k, v in texts.items() if is_image(v.partition("?")[0]) or is_image(v)}
+    # The tag that regions belong to is usually called as its data.
+    drawn_on = {
+        result["to_name"]
+        for annotation in task.get("annotations", task.get("completions")) or ()
+        for result in annotation.get("result", ())
+        if "to_name" in result
+    }
+    shown = {key: v for key, v in shown.items() if drawn_on == {key}} or shown
+    if len({posixpath.basename(value.partition("?")[0]) for value in shown.values()}) > 1:
+        raise UserError(
+            f"{where} has several images ({', '.join(shown)}), and a label is of one: make a task "
+            "of each"
+        )
+    for value in (*shown.values(), *(texts[key] for key in IMAGE_KEYS if key in texts)):
+        return value
     raise ValueError("it has no image")
 
 

@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 
 from dropclass_jax.data import codec
 from dropclass_jax.data.exports import polygons
-from dropclass_jax.data.exports.drawing import Export, Picture, Rules, assemble
+from dropclass_jax.data.exports.drawing import Export, Picture, Rules, assemble, unnamed
 from dropclass_jax.data.exports.tree import (
     Images,
     Samples,
@@ -84,17 +84,12 @@ def read(tree: Tree, samples: Samples, rules: Rules) -> Export | None:
             continue
         used.update(beside.get(stem(path), ()) if image is None else [image])
         known = None if None in size else size
-        name = stem(path) if inside is not None else stem(image)
-        pictures.append(
-            Picture(name, split_of(path), inside or tree[image], file.where, known, objects)
-        )
+        name = stem(path if image is None else image)
+        split = split_of(path) or split_of(image or "")
+        pictures.append(Picture(name, split, inside or tree[image], file.where, known, objects))
     if not pictures and faults:
         raise UserError(faults[0])
-    near = {posixpath.dirname(path) for path in used if path in tree} | folders
-    for path in images.paths:
-        if path not in used and posixpath.dirname(path) in near:
-            file = tree[path]
-            pictures.append(Picture(stem(path), split_of(path), file, file.where, None, None))
+    pictures += unnamed(images, tree, used, folders)
     names, listed_in = _classes(tree, pictures)
     notes = [f"{what}: {number}" for what, number in left.items()]
     if others:
@@ -137,7 +132,7 @@ def _image(
     """The path of the image, or the image itself where it is inside of the JSON file."""
     encoded = content.get("imageData")
     if not encoded:
-        return images.find(content["imagePath"], path, file.where), None
+        return images.find(content["imagePath"], path, file.where, is_relative=True), None
     data = base64.b64decode(encoded)
 
     def read() -> bytes:

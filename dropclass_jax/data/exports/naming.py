@@ -15,17 +15,18 @@ from typing import Any
 
 from dropclass_jax.data import classes, masks, strict_yaml
 from dropclass_jax.data.classes import Classes
+from dropclass_jax.data.files import File
 from dropclass_jax.errors import UserError
 
 
-def read(path: Path, export: Classes) -> Classes:
+def read(source: Path | File, export: Classes) -> Classes:
     """Read a ``classes.yaml`` by the names of an export.
 
     Raises:
       UserError: as ``classes.read``; at a name that the export does not have, or a class of it
         that is missing.
     """
-    content = strict_yaml.load(path)
+    path, content = strict_yaml.name_of(source), strict_yaml.load(source)
     if isinstance(content, dict) and isinstance(content.get("classes"), list):
         entries = [_entry(path, entry, export) for entry in content["classes"]]
         ignore = content.get("ignore") or []
@@ -46,7 +47,7 @@ def read(path: Path, export: Classes) -> Classes:
     return named
 
 
-def _entry(path: Path, entry: Any, export: Classes) -> Any:
+def _entry(path: str, entry: Any, export: Classes) -> Any:
     """An entry of the list with its value."""
     own = entry if isinstance(entry, Mapping) else {"name": entry}
     key = "value" if export.kind == "index" else "color"

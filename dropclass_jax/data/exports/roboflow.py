@@ -39,6 +39,8 @@ def read(tree: Tree, rules: Rules) -> Export | None:
     entries: dict[int, str] = {}
     splits: dict[str, Found] = {}
     notes = []
+    if rules.unannotated != Rules().unannotated:
+        notes.append("Roboflow draws a mask for every image: unannotated changes nothing")
     for folder in folders:
         file = tree[posixpath.join(folder, CLASSES)]
         own = _values(file)

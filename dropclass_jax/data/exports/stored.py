@@ -9,10 +9,24 @@ import numpy as np
 from dropclass_jax.data import codec, images, masks
 from dropclass_jax.data.classes import Classes
 from dropclass_jax.data.exports.drawing import BACKGROUND, Color, Rules, is_background
+from dropclass_jax.data.exports.tree import Tree, is_image, stem
 from dropclass_jax.data.files import File
 from dropclass_jax.data.info import distinct_colors
 from dropclass_jax.errors import UserError
 from dropclass_jax.ops.labels import IGNORE_LABEL
+
+
+def by_name(tree: Tree, folder: str) -> tuple[dict[str, File], list[str]]:
+    """The images below a folder by their names without the ending, and names there twice."""
+    found: dict[str, File] = {}
+    faults = []
+    for path, file in tree.items():
+        if not path.startswith(f"{folder}/") or not is_image(path):
+            continue
+        other = found.setdefault(stem(path).removeprefix(f"{folder}/"), file)
+        if other is not file:
+            faults.append(f"{file.where} and {other.where} have one name: remove one")
+    return found, faults
 
 
 def classes_of(

@@ -24,6 +24,8 @@ from dropclass_jax.data.files import File
 from dropclass_jax.data.layout import SPLITS, SUFFIXES, split_name
 from dropclass_jax.errors import UserError
 
+CLASSES = "classes.yaml"  # of the user's own
+
 Tree = Mapping[str, File]
 # What the first JSON files of each folder hold, by their paths.
 Samples = Mapping[str, Any]
@@ -32,20 +34,28 @@ Samples = Mapping[str, Any]
 def listed(source: Path) -> dict[str, File]:
     """The files of a folder or a zip by their paths; without the one folder that holds them all.
 
-    Paths are as ``files.key`` makes names, so that what a tool wrote on another system is found.
+    That folder may have a ``classes.yaml`` beside it. Paths are as ``files.key`` makes names, so
+    that what a tool wrote on another system is found.
 
     Raises:
-      UserError: it is a broken zip.
+      UserError: it is a broken zip, or holds a ``classes.yaml`` beside that folder and in it.
     """
     there = files.zip_archive(source) if source.is_file() else files.folder(source)
     by_path = {files.key(path): file for path, file in there.items()}
-    tops = {path.partition("/")[0] for path in by_path}
+    beside = {path: file for path, file in by_path.items() if path == CLASSES}
+    tops = {path.partition("/")[0] for path in by_path} - beside.keys()
     if len(tops) != 1 or tops & by_path.keys():
         return by_path
     (top,) = tops
-    if split_of(f"{top}/") or top in ("images", "JPEGImages", "SegmentationClass"):
-        return by_path  # a folder that means something is no wrapping
-    return {path.partition("/")[2]: file for path, file in by_path.items()}
+    inside = {p.partition("/")[2]: file for p, file in by_path.items() if p not in beside}
+    # A folder that means something is no wrapping; one that holds several splits is.
+    is_split = split_of(f"{top}/") and len({split_of(path) for path in inside} - {None}) < 2
+    if is_split or top in ("images", "JPEGImages", "SegmentationClass"):
+        return by_path
+    if both := beside.keys() & inside.keys():
+        file, other = beside[CLASSES], inside[min(both)]
+        raise UserError(f"there are {file.where} and {other.where}: keep one")
+    return {**inside, **beside}
 
 
 def is_image(path: str) -> bool:
@@ -71,15 +81,20 @@ def split_of(path: str) -> str | None:
 
 
 def split_of_list(path: str) -> str | None:
-    """The split that a list is for: its own name says it at the end, or its folder's.
+    """The split that a list is for: its own name says it, best at the end, or its folder's.
 
     >>> split_of_list("annotations/instances_val2017.json")
+    'val'
+    >>> split_of_list("val_annotations.json")
     'val'
     >>> split_of_list("train/_annotations.coco.json")
     'train'
     """
     words = re.findall(r"[a-z]+", stem(posixpath.basename(path)).lower())
-    return SPLITS.get(words[-1] if words else "") or split_of(path)
+    if words and words[-1] in SPLITS:
+        return SPLITS[words[-1]]
+    named = {SPLITS[word] for word in words if word in SPLITS}
+    return named.pop() if len(named) == 1 else split_of(path)
 
 
 class Images:
@@ -88,6 +103,8 @@ class Images:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self.paths = [path for path in tree if is_image(path)]
+        self._folders = {posixpath.dirname(path) for path in self.paths}
+        self._splits = {split_of(path) for path in self.paths}
         self._by_name: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             self._by_name[posixpath.basename(path)].append(path)
@@ -96,13 +113,15 @@ class Images:
         """Whether there is an image of this name in any folder."""
         return name in self._by_name
 
-    def find(self, name: Any, near: str, where: str) -> str:
+    def find(self, name: Any, near: str, where: str, is_relative: bool = False) -> str:
         """The path of an image.
 
         Args:
           name: a path or address as the tool wrote it, perhaps on another machine.
           near: the path of the file that names it.
           where: that file, for the message.
+          is_relative: the tool writes paths that are relative to that file. A name alone is then of
+            an image beside it, if there are any: of another folder it would be another image.
 
         Raises:
           UserError: there is none, or several of this name and nothing that tells them apart.
@@ -115,25 +134,27 @@ class Images:
         local = urllib.parse.parse_qs(address.query).get("d", [])
         asked = [written, urllib.parse.unquote(address.path), *local]
         asked = [unicodedata.normalize("NFC", path) for path in asked]
+        own = posixpath.dirname(near)
         for path in asked:
-            for folder in (posixpath.dirname(near), "", "images"):
-                candidate = posixpath.normpath(posixpath.join(folder, path.lstrip("/")))
-                if candidate in self._tree:
-                    return candidate
-        for path in asked:
-            found = self._like(path)
-            # Of images of one name, a list of a split means those of that split.
-            mine = [f for f in found if split_of_list(near) and split_of(f) == split_of_list(near)]
-            found = mine if len(found) > 1 and mine else found
-            if len(found) == 1:
-                return found[0]
-            if found:
-                raise UserError(
-                    f"{where} names {name!r}, which may be {found[0]} or {found[1]}: keep one"
-                )
+            places = [posixpath.join(f, path.lstrip("/")) for f in (own, "", "images")]
+            there = [p for p in map(posixpath.normpath, dict.fromkeys(places)) if p in self._tree]
+            if found := there[:1] if is_relative else list(dict.fromkeys(there)):
+                return _only(found, name, where)
+        is_beside = is_relative and "/" not in written and own in self._folders
+        for path in () if is_beside else asked:
+            if found := self._of_split(split_of_list(near) or split_of(path), self._like(path)):
+                return _only(found, name, where)
         raise UserError(
-            f"{where} names {name!r}, which is not in the folder: add it, or remove it there"
+            f"{where} names {name!r}, which is not {'beside it' if is_beside else 'in the folder'}:"
+            " add it, or remove it there"
         )
+
+    def _of_split(self, split: str | None, paths: list[str]) -> list[str]:
+        """The paths that may be of a split: those in its own folders, where it has any."""
+        if split is None or split not in self._splits:
+            return paths
+        mine = [path for path in paths if split_of(path) == split]
+        return mine or [path for path in paths if split_of(path) is None]
 
     def _like(self, path: str) -> list[str]:
         """The images of this name; those in the same folders where there are several."""
@@ -146,6 +167,12 @@ class Images:
                 break
             found = nearer
         return found
+
+
+def _only(found: list[str], name: str, where: str) -> str:
+    if len(found) > 1:
+        raise UserError(f"{where} names {name!r}, which may be {found[0]} or {found[1]}: keep one")
+    return found[0]
 
 
 def read_text(file: File) -> str:
