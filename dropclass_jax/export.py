@@ -168,6 +168,7 @@ def describe(
         "output": {"shape": _shape(result), "dtype": str(result.dtype), "is": output},
         "classes": trained_network.values_of_classes(network),
         "window": network.info.window,  # of 16-bit images: what becomes 0 and 255
+        "resolution": network.facts.resolution,  # of the images, of the data's source: by area
         "platforms": list(exported.platforms),
         "jax": jax.__version__,
         "model": network.facts.model,
@@ -266,6 +267,8 @@ def main(argv: list[str]) -> None:
     if "check" in content:
         print(f"on noise, on {content['check']['device']}: {_verdict(content['check'])}")
     shown = ", ".join(map(str, content["input"]["shape"]))
+    if content["resolution"] != 1:
+        print(f"it takes images at {content['resolution']:g} of the data's size, as in training")
     print(f"written: {path}, {path.stat().st_size / 1e6:.1f} MB, for images [{shown}]; {path}.json")
 
 

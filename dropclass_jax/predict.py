@@ -84,6 +84,8 @@ def predict_run(
         print(note)
     network = trained_network.load(workdir, which)
     head = trained_network.own_output(network, head)
+    if (resolution := network.facts.resolution) != 1:
+        print(f"images are shown to the network at {resolution:g} of their size, as in training")
     predict = predictor(network, head, views, pad_to)
     if server:
         takes = submission.SERVERS[server]

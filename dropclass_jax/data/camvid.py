@@ -13,7 +13,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 
 from dropclass_jax.data import codec, files, headers, images, masks, transforms
@@ -110,10 +109,11 @@ def resample(
     Returns:
       uint8 [h, w, 3] and uint8 [h, w].
     """
-    h, w = (max(1, round(n * resolution)) for n in label.shape)
+    reduced = images.reduce(image, resolution)
+    h, w = reduced.shape[:2]
     y = transforms.nearest(label.shape[0], Fraction(h, label.shape[0]), 0, h)
     x = transforms.nearest(label.shape[1], Fraction(w, label.shape[1]), 0, w)
-    return cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA), label[y][:, x]
+    return reduced, label[y][:, x]
 
 
 class CamVid(PairBuilder, skip_registration=True):
@@ -143,7 +143,7 @@ class CamVid(PairBuilder, skip_registration=True):
         source_dir = source_folder(self.name, source_dir, "the one with train.txt and val.txt")
         if not 0 < resolution <= 1:
             raise UserError(f"resolution {resolution}: want a factor above 0 and at most 1")
-        self._resolution = Fraction(resolution).limit_denominator(1000)
+        self._resolution = images.exact(resolution)
         splits = ("train", "val", *(["test"] if (source_dir / "test.txt").exists() else []))
         listings = {split: read_list(source_dir, split) for split in splits}
         super().__init__(

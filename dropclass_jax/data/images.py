@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import cv2
 import numpy as np
 
 from dropclass_jax.data import codec, headers, jpeg, tiff, windows
@@ -104,6 +107,19 @@ def stored(encoded: bytes, image: np.ndarray, storage: str) -> bytes:
     if storage == "jpeg":
         return codec.encode_photo(image)
     return encoded if headers.kind(encoded) in KEPT else codec.encode_small(image)
+
+
+def exact(resolution: float) -> Fraction:
+    """The factor that a resolution such as 0.333 stands for."""
+    return Fraction(resolution).limit_denominator(1000)
+
+
+def reduce(image: np.ndarray, resolution: float | Fraction) -> np.ndarray:
+    """An image, uint8 [H, W, 3], shrunk by a factor in (0, 1]: pixels are means of an area."""
+    if resolution == 1:
+        return image
+    height, width = (max(1, round(n * resolution)) for n in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def as_trained(file: File, window: str | tuple[int, int] | None) -> np.ndarray:

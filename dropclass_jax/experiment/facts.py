@@ -18,6 +18,8 @@ class Facts(NamedTuple):
       crop: ``(height, width)`` of the training crops.
       eval_batch_size: images a step in evaluation, over all devices.
       eval_splits: the splits that are evaluated, the main one first.
+      resolution: the factor, in (0, 1], that the images of the data set were resized by when it was
+        prepared (``data.options.resolution``).
     """
 
     model: str
@@ -27,6 +29,7 @@ class Facts(NamedTuple):
     crop: tuple[int, int]
     eval_batch_size: int
     eval_splits: tuple[str, ...]
+    resolution: float
 
 
 def of(config: ConfigDict) -> Facts:
@@ -39,4 +42,5 @@ def of(config: ConfigDict) -> Facts:
         crop=tuple(config.augment.crop),
         eval_batch_size=config.eval.batch_size,
         eval_splits=tuple(config.eval.splits),
+        resolution=config.data.options.get("resolution", 1.0),
     )

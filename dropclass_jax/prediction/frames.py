@@ -91,10 +91,13 @@ def find(paths: Sequence[Path], leave_out: Path | None = None) -> tuple[list[Inp
         else:
             raise UserError(f"{path} does not exist: give images, folders, videos or lists of them")
     alike = Counter(name.with_suffix("") for name, _ in found)
+    # The frames of a video get a folder, where images may lie as well.
+    folders = {folder for name, _ in found for folder in name.parents}
     inputs: dict[str, Input] = {}
     for name, path in found:
         bare = name.with_suffix("")
-        called = str(name if alike[bare] > 1 else bare)
+        has_frames = path.suffix.lower() in video.SUFFIXES
+        called = str(name if alike[bare] > 1 or (has_frames and bare in folders) else bare)
         if called in inputs:
             raise UserError(
                 f"{inputs[called].path} and {path} would both be called {called}: give the folders "

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dropclass_jax.data import images
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation.inference import WHOLE, Views
 from dropclass_jax.ops import cpu_compiler
+from dropclass_jax.ops.resize import resize_bilinear
 from dropclass_jax.prediction.frames import Frame
 from dropclass_jax.runs import trained_network
 from dropclass_jax.runs.trained_network import TrainedNetwork
@@ -33,6 +35,9 @@ def predictor(
 ) -> Predictor:
     """A function from an image to its classes, compiled once for each size of images.
 
+    Images are those of the data set's source: where the set was prepared at another resolution, the
+    network sees them at that, too, and its scores are upsampled to the image.
+
     Args:
       network: a run's.
       head: ``drop`` or ``plain``; the network's own by default.
@@ -47,15 +52,26 @@ def predictor(
     if pad_to < 1:
         raise UserError(f"--pad_to={pad_to}: give 1 pixel or more")
     score = trained_network.scorer(network, head, views)
+    resolution = images.exact(network.facts.resolution)
 
-    @partial(jax.jit, compiler_options=cpu_compiler.forward_options())
-    def classify(variables, images):
-        return jnp.argmax(score(variables, images), axis=-1).astype(jnp.uint8)
+    @partial(
+        jax.jit,
+        compiler_options=cpu_compiler.forward_options(),
+        static_argnames=("inside", "size"),
+    )
+    def classify(variables, padded, inside=None, size=None):
+        scores = score(variables, padded)
+        if inside is not None:
+            scores = resize_bilinear(scores[:, : inside[0], : inside[1]], size)
+        return jnp.argmax(scores, axis=-1).astype(jnp.uint8)
 
     def predict(image: np.ndarray) -> jax.Array:
-        height, width = image.shape[:2]
-        padded = np.pad(image, ((0, -height % pad_to), (0, -width % pad_to), (0, 0)))
-        return classify(network.variables, padded[None])[0, :height, :width]
+        seen = images.reduce(image, resolution)
+        height, width = seen.shape[:2]
+        padded = np.pad(seen, ((0, -height % pad_to), (0, -width % pad_to), (0, 0)))[None]
+        if seen is not image:
+            return classify(network.variables, padded, (height, width), image.shape[:2])[0]
+        return classify(network.variables, padded)[0, :height, :width]
 
     return predict
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import fabricate
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import inference
 from dropclass_jax.evaluation.inference import Views
 from dropclass_jax.ops.images import normalize
+from dropclass_jax.ops.resize import resize_bilinear
 from dropclass_jax.prediction import frames, predictor, submission, video
 from dropclass_jax.runs import trained_network
 
@@ -180,6 +182,13 @@ def test_what_results_are_called(pictures, tmp_path):
         names([tmp_path / "empty"])
 
 
+def test_frames_beside_their_video_are_not_written_over(tmp_path):
+    fabricate.write(tmp_path / "clip" / "000000.png", b"")
+    fabricate.write(tmp_path / "clip.mp4", b"")
+    fabricate.write(tmp_path / "still.png", b"")
+    assert sorted(names([tmp_path])) == ["clip.mp4", "clip/000000", "still"]
+
+
 def test_a_list_names_inputs_a_line_each(pictures, tmp_path):
     other = tmp_path / "other folder"
     fabricate.write(other / "b.png", b"")
@@ -246,6 +255,19 @@ def test_padding_gives_what_a_padded_image_gives(network):
         np.testing.assert_array_equal(padded(image), expected)
     with pytest.raises(UserError, match="--pad_to=0: give 1 pixel or more"):
         predictor.predictor(network, pad_to=0)
+
+
+@pytest.mark.parametrize("pad_to", [1, 8])
+def test_the_network_sees_an_image_at_the_resolution_that_it_was_trained_at(network, pad_to):
+    halved = network._replace(facts=network.facts._replace(resolution=0.5))
+    image = fabricate.image(0, (34, 50))
+    seen = np.zeros((24, 32, 3) if pad_to == 8 else (17, 25, 3), np.uint8)
+    seen[:17, :25] = cv2.resize(image, (25, 17), interpolation=cv2.INTER_AREA)
+    scores = scores_of(network.model, network.variables, seen)["drop"][:, :17, :25]
+    expected = np.argmax(resize_bilinear(scores, (34, 50))[0], axis=-1)
+    found = np.asarray(predictor.predictor(halved, pad_to=pad_to)(image))
+    np.testing.assert_array_equal(found, expected)
+    assert (found != predictor.predictor(network)(image)).any()
 
 
 def test_an_image_too_large_for_the_device_is_told_and_the_rest_goes_on():
