@@ -11,11 +11,6 @@ from dropclass_jax import data
 WRITERS = list(fake.EXPORTS.items())
 
 
-@pytest.fixture
-def load(tmp_path):
-    return lambda folder, **options: data.load("folder", folder, tmp_path / "prepared", **options)
-
-
 def labels_of(dataset: data.Dataset) -> dict[str, dict[str, np.ndarray]]:
     return {
         split: {example["id"]: example["label"] for example in source}

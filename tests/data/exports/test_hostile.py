@@ -16,16 +16,6 @@ from dropclass_jax.data_tools import check
 from dropclass_jax.errors import UserError
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "export"
-
-
-@pytest.fixture
-def load(root, tmp_path):
-    return lambda **options: data.load("folder", root, tmp_path / "prepared", **options)
-
-
 def edited(path: Path, edit) -> None:
     """Rewrite a JSON file."""
     content = json.loads(path.read_text())

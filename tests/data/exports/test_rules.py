@@ -16,18 +16,6 @@ from dropclass_jax.errors import UserError
 BACK, CRACK, HOLE = 0, 1, 2
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "export"
-
-
-@pytest.fixture
-def load(root, tmp_path):
-    return lambda folder=root, **options: data.load(
-        "folder", folder, tmp_path / "prepared", **options
-    )
-
-
 def labels(dataset: data.Dataset) -> dict[str, np.ndarray]:
     return {e["id"]: e["label"] for source in dataset.splits.values() for e in source}
 

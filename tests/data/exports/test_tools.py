@@ -18,16 +18,6 @@ from dropclass_jax.data.exports import coco, label_studio, labelme, supervisely
 BLANK = np.zeros((12, 16), np.uint8)
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "export"
-
-
-@pytest.fixture
-def load(root, tmp_path):
-    return lambda **options: data.load("folder", root, tmp_path / "prepared", **options)
-
-
 def labels(dataset: data.Dataset) -> dict[str, np.ndarray]:
     return {e["id"]: e["label"] for source in dataset.splits.values() for e in source}
 

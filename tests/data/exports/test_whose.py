@@ -14,18 +14,6 @@ from dropclass_jax import data
 from dropclass_jax.errors import UserError
 
 
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "export"
-
-
-@pytest.fixture
-def load(root, tmp_path):
-    return lambda folder=root, **options: data.load(
-        "folder", folder, tmp_path / "prepared", **options
-    )
-
-
 def ids(dataset: data.Dataset) -> dict[str, list[str]]:
     return {split: [e["id"] for e in source] for split, source in dataset.splits.items()}
 
