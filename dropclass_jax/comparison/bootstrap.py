@@ -98,7 +98,9 @@ def compare(
     """Compare two sides by their scores on the same images.
 
     Where one side has a single run, its seeds are taken to vary as the other side's. Where both
-    have, the interval is for other images alone.
+    have, the interval is for other images alone. Means are over the classes that the images are
+    labelled with: of another one a single pixel would count as a class that is never right, for the
+    side that predicts it alone.
 
     Args:
       a: ``[S, N, K, 3]``, the counts of each of the first side's S runs on N images.
@@ -114,6 +116,8 @@ def compare(
       that is said by draws of the images.
     """
     rng = np.random.default_rng(seed)
+    is_labelled = (a[0, :, :, 1] > 0).any(axis=0)[:, None]  # [K, 1]
+    a, b = np.where(is_labelled, a, 0), np.where(is_labelled, b, 0)
     sides = [scores(side.sum(axis=1), groups) for side in (a, b)]  # [S, M], [T, M]
     value_a, value_b = (_mean_of_present(side, axis=0) for side in sides)
     draws = np.concatenate(
@@ -172,11 +176,12 @@ def _spread(a: np.ndarray, b: np.ndarray, same_runs: bool) -> tuple[np.ndarray, 
     if same_runs:
         return np.nan_to_num(stats.sem(b - a)), np.full(a.shape[1], len(a) - 1)
     sizes = np.array([len(a), len(b)])
-    # A side with a single run borrows the other's deviation, and how little is known of it.
     sources = a if len(a) > 1 else b, b if len(b) > 1 else a
     variances = np.stack([np.nan_to_num(np.var(s, axis=0, ddof=1)) for s in sources], 1) / sizes
-    freedom = [intervals.welch_freedom(pair, [len(s) for s in sources]) for pair in variances]
-    return np.sqrt(variances.sum(axis=1)), np.array(freedom)
+    error = np.sqrt(variances.sum(axis=1))
+    if min(sizes) == 1:  # it borrows the other side's deviation: one estimate, not two
+        return error, np.full(a.shape[1], max(sizes) - 1)
+    return error, np.array([intervals.welch_freedom(pair, sizes) for pair in variances])
 
 
 def discoveries(p: np.ndarray) -> np.ndarray:

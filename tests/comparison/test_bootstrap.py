@@ -86,6 +86,30 @@ def test_a_single_run_borrows_the_other_side_s_spread():
     np.testing.assert_allclose(found.of_seeds, spread * np.sqrt(1 / 3 + 1), rtol=1e-9)
 
 
+@pytest.mark.parametrize("runs", [2, 3])
+def test_a_single_run_against_several_is_covered_as_promised(runs):
+    """One against several of the same method, where seeds decide: 19 in 20 intervals hold 0."""
+    rng, number = np.random.default_rng(runs), 400
+    base = counts_of([0.7], images=8)[0]
+    held = 0
+    for _ in range(number):
+        sides = np.round(base * (0.7 + 0.05 * rng.normal(size=(runs + 1, 1, 1, 1)))).astype(int)
+        sides[..., 1] = base[:, :, 1]
+        found = bootstrap.compare(sides[:1], sides[1:], {}, resamples=400)
+        held += found.low[0] <= 0 <= found.high[0]
+    assert held / number > 0.95 - 2.6 * np.sqrt(0.95 * 0.05 / number)
+
+
+def test_a_stray_pixel_of_a_class_that_the_images_lack_moves_no_mean():
+    a, b = counts_of([0.6, 0.7]), counts_of([0.8, 0.9])
+    a[:, :, 1] = b[:, :, 1] = 0
+    before = bootstrap.compare(a, b, {"all": np.ones(4, bool)})
+    b[0, 0, 1, 2] = 1
+    after = bootstrap.compare(a, b, {"all": np.ones(4, bool)})
+    np.testing.assert_array_equal(after.b, before.b)
+    np.testing.assert_array_equal(after.low, before.low)
+
+
 def test_a_class_that_a_side_does_not_have():
     a, b = counts_of([0.6]), counts_of([0.8])
     a[:, :, 1] = b[:, :, 1] = 0
