@@ -22,7 +22,13 @@ from dropclass_jax.errors import UserError, first_line, unknown
 from dropclass_jax.experiment import build, idle
 from dropclass_jax.experiment.batches import load_data, train_batches
 from dropclass_jax.experiment.check import check as check_config
-from dropclass_jax.experiment.config import flatten, is_section, load_config, unknown_key
+from dropclass_jax.experiment.config import (
+    flatten,
+    from_values,
+    is_section,
+    load_config,
+    unknown_key,
+)
 from dropclass_jax.experiment.python_file import call
 from dropclass_jax.runs import results, rundir
 
@@ -246,10 +252,7 @@ def is_finished(run: Run) -> bool:
     """
     if not rundir.exists(run.workdir):
         return False
-    changed = rundir.differences(run.workdir, run.config.to_dict())
-    if run.after:  # an older place of the sweep's folder is no difference
-        changed = [line for line in changed if not line.startswith("init.path ")]
-    if changed:
+    if changed := rundir.differences(run.workdir, _as_begun(run)):
         raise UserError(
             f"{run.workdir} holds a run of another config: {'; '.join(changed)}. "
             "Choose another --dir, or give the old values"
@@ -257,6 +260,15 @@ def is_finished(run: Run) -> bool:
     metrics = results.try_metrics(run.workdir)
     scored = {entry["split"] for entry in metrics.get("results", ())}
     return metrics.get("step") == run.config.total_steps and scored >= {*run.config.eval.splits}
+
+
+def _as_begun(run: Run) -> dict[str, Any]:
+    """The run's config, but for an older place of the sweep's folder, which is no difference."""
+    config = run.config.copy_and_resolve_references()
+    begun = from_values(rundir.read_config(run.workdir)).init.path
+    if run.after and begun and Path(begun).parts[-2:] == run.after.parts[-2:]:
+        config.init.path = begun
+    return config.to_dict()
 
 
 def steps_in_all(run: Run, runs: Sequence[Run]) -> int:

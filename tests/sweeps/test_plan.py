@@ -1,5 +1,6 @@
 """Every sweep that is shipped is a set of configs that work; what a sweep file may get wrong."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,24 @@ def test_runs_of_data_that_changed_in_between_are_not_mixed(tmp_path, named_tiny
         plan.check_data(runs, now)
     with pytest.raises(UserError, match=r"b/seed0 was trained on other data than .*a/seed0 was: "):
         plan.check_data(runs)
+
+
+def test_a_sweep_may_move_but_its_runs_start_from_the_same_arm_and_seed(tmp_path):
+    arms = {"first": {}, "other": {}, "next": {"init.path": "{sweep}/first/seed{seed}"}}
+    run = planned(tmp_path, arms)[-1]
+
+    def begun_from(path):
+        config = run.config.copy_and_resolve_references()
+        config.init.path = path
+        shutil.rmtree(run.workdir, ignore_errors=True)
+        rundir.claim(run.workdir, config.to_dict(), "data")
+        return plan.is_finished(run)
+
+    for same in (run.config.init.path, "/old/place/first/seed0", "first/seed0"):
+        assert not begun_from(same)
+    for path in ("", "imagenet", "/old/first/seed1", "/old/other/seed0", "/old/not_first/seed0"):
+        with pytest.raises(UserError, match=rf"a run of another config: init\.path was '{path}'"):
+            begun_from(path)
 
 
 def test_settings_that_change_nothing_are_named_once(tmp_path):
