@@ -113,9 +113,13 @@ def confusion_of(classes: list[dict], skill: float, seed: int, missing=(), mute=
         confusion[k, k] = count * accuracy[k]
         if k in mute:
             confusion[k] = count * pull / pull.sum()
+    pixels[list(missing)] = 0
     confusion[list(missing)] = 0
     confusion[:, list(missing)] = 0
-    return confusion.round().astype(np.int64)
+    confusion = confusion.round().astype(np.int64)
+    for k, row in enumerate(confusion):  # labelled alike for every head
+        row[row.argmax()] += round(pixels[k]) - row.sum()
+    return confusion
 
 
 def scene(classes: list[dict], seed: int, height: int = 128, width: int = 256):

@@ -18,6 +18,7 @@ from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Classes
 from dropclass_jax.runs import given_weights, results, rundir
 from dropclass_jax.runs.results import read_counts
+from dropclass_jax.runs.scored import Scored, check_same
 
 
 class Side(NamedTuple):
@@ -106,18 +107,13 @@ def check(a: Side, b: Side) -> None:
     Raises:
       UserError: says what differs.
     """
-    pair = f"{a.workdirs[0]} and {b.workdirs[0]}"
     names = [[entry["name"] for entry in side.metrics[0]["classes"]] for side in (a, b)]
     if names[0] != names[1]:
-        raise UserError(f"{pair} have different classes, which cannot be compared")
-    if not np.array_equal(a.ids, b.ids):
         raise UserError(
-            f"{pair} were scored on different images of {a.split}; evaluate both on the same data"
+            f"{a.workdirs[0]} and {b.workdirs[0]} have different classes, which cannot be compared"
         )
-    if not np.array_equal(a.counts[0, ..., 1], b.counts[0, ..., 1]):
-        raise UserError(
-            f"{pair} were scored by different labels of {a.split}; evaluate both on the same data"
-        )
+    known = (Scored(side.ids, {side.head: side.counts[0]}, []) for side in (a, b))
+    check_same((a.workdirs[0], b.workdirs[0]), a.split, *known)
 
 
 def compare(a: Side, b: Side, resamples: int = bootstrap.RESAMPLES) -> Outcome:

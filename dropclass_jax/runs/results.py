@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from dropclass_jax.evaluation.loop import Evaluation
 from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import atomic, finite, read_object, write_json
 from dropclass_jax.runs import metrics_check, provenance, records, rundir, starts
+from dropclass_jax.runs.scored import Scored, check_same, pixels_of
 
 
 def entries(
@@ -187,26 +189,29 @@ def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.nda
 
 
 def common_counts(workdirs: Sequence[Path]) -> list[dict[str, dict[str, np.ndarray]]]:
-    """For each run ``{split: {head: [N, K, 3]}}``, of the splits whose images all runs have."""
-    read = []
-    for workdir in workdirs:
-        splits = {entry["split"] for entry in read_metrics(workdir)["results"]}
-        read.append({})
-        for split in splits:
-            with contextlib.suppress(UserError):
-                read[-1][split] = read_counts(workdir, split)
+    """For each run ``{split: {head: [N, K, 3]}}``, of the splits of which all runs have counts.
 
-    def known(split: str) -> bool:
-        if not all(split in run for run in read):
-            return False
-        labels = [next(iter(run[split][1].values()))[..., 1] for run in read]
-        return all(
-            np.array_equal(run[split][0], read[0][split][0]) and np.array_equal(label, labels[0])
-            for run, label in zip(read, labels, strict=True)
-        )
+    Raises:
+      UserError: two runs were not scored on the same images of a split and by the same labels.
+    """
+    read = [_scored(workdir) for workdir in workdirs]
+    for (a, of_a), (b, of_b) in itertools.combinations(zip(workdirs, read, strict=True), 2):
+        for split in (split for split in of_a if split in of_b):
+            check_same((a, b), split, of_a[split], of_b[split])
+    common = [split for split in read[0] if all(split in run and run[split].counts for run in read)]
+    return [{split: run[split].counts for split in common} for run in read]
 
-    common = {split for split in read[0] if known(split)}
-    return [{split: run[split][1] for split in common} for run in read]
+
+def _scored(workdir: Path) -> dict[str, Scored]:
+    """What a run was scored on, by split."""
+    entries = read_metrics(workdir)["results"]
+    scored = {}
+    for split in dict.fromkeys(entry["split"] for entry in entries):
+        ids, counts = None, {}
+        with contextlib.suppress(UserError):  # of an older version
+            ids, counts = read_counts(workdir, split)
+        scored[split] = Scored(ids, counts, pixels_of(entries, split))
+    return scored
 
 
 def read_metrics(workdir: Path) -> dict[str, Any]:

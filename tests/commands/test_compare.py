@@ -269,3 +269,25 @@ def test_counts_that_all_runs_have(tmp_path):
     assert [list(run["val"]) for run in both] == [["drop", "plain"], ["plain"]]
     (b / "images.npz").unlink()
     assert common_counts([a, b]) == [{}, {}]
+
+
+def test_a_sweep_s_runs_are_of_the_same_images_and_labels(tmp_path):
+    """Of every head and split: else a table would set scores by different labels side by side."""
+    a = write(tmp_path / "a", 0.6, heads=("plain", "drop"))
+    b = write(tmp_path / "b", 0.7, heads=("plain", "drop"))
+    arrays = dict(np.load(b / "images.npz"))
+    assert [list(run) for run in common_counts([a, b])] == [["val"], ["val"]]
+    for key, changed, how in (
+        ("val/ids", arrays["val/ids"][::-1], "on different images"),
+        ("val/drop/counts", counts_of([0.7], seed=1, classes=11)[0], "by different labels"),
+        ("val/plain/counts", counts_of([0.7], seed=1, classes=11)[0], "by different labels"),
+    ):
+        np.savez(b / "images.npz", **{**arrays, key: changed})
+        with pytest.raises(UserError, match=rf"/a and \S+/b were scored {how} of val; evaluate b"):
+            common_counts([a, b])
+    (b / "images.npz").unlink()  # as of an older version
+    metrics = json.loads((b / "metrics.json").read_text())
+    metrics["results"][-1]["pixels"][0] += 1  # of val_out, plain head
+    (b / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match=r"a and \S+b were scored by different labels of val_out; "):
+        common_counts([a, b])
