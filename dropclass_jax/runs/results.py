@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from dropclass_jax.evaluation.loop import Evaluation
 from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import atomic, finite, read_object, write_json
 from dropclass_jax.runs import metrics_check, provenance, records, rundir, starts
-from dropclass_jax.runs.scored import Scored, check_same, pixels_of
+from dropclass_jax.runs.scored import Scored, check_same, difference, pixels_of
 
 
 def entries(
@@ -57,8 +57,9 @@ def write(
 ) -> dict[str, Any]:
     """Write ``metrics.json``, ``images.npz`` and ``samples.npz``.
 
-    Existing results of the same step for other splits, heads or views are kept, those of another
-    step are dropped. Results on whole images are the run's ``results``, with counts and samples;
+    Existing results of the same step for other splits, heads or views are kept. Those of another
+    step are dropped, and so are those of a split that were made on other images or by other labels,
+    which is printed. Results on whole images are the run's ``results``, with counts and samples;
     those of any other views are listed separately, as ``view_results``.
 
     Args:
@@ -92,12 +93,8 @@ def write(
         "versions": provenance.versions(),
         **starts.goodput(workdir, facts.batch_size),
         "classes": counted_class_list(dataset.counted_info),
-        "results": old.get("results", []),
-        "view_results": old.get("view_results", []),
+        **_still_true(workdir, old, evaluations),
     }
-    if not old:  # or what lies there is of another step
-        for name in ("images.npz", "samples.npz"):
-            (workdir / name).unlink(missing_ok=True)
     kind = "results" if views == inference.WHOLE else "view_results"
     content[kind] = _merge(content[kind], fresh, list(dataset.splits))
     content = finite(content)
@@ -109,6 +106,30 @@ def write(
         _write_samples(workdir / "samples.npz", evaluations)
     write_json(workdir / "metrics.json", content)
     return content
+
+
+def _still_true(
+    workdir: Path, old: Mapping[str, Any], evaluations: Mapping[str, Evaluation]
+) -> dict[str, list[dict[str, Any]]]:
+    """The old results that may stand beside new ones; the counts and samples of others go, too."""
+    kinds = {kind: old.get(kind, []) for kind in ("results", "view_results")}
+    if not old:  # or what lies there is of another step
+        for name in ("images.npz", "samples.npz"):
+            (workdir / name).unlink(missing_ok=True)
+    for split, evaluation in evaluations.items():
+        before = _scored(workdir, split, kinds["results"] + kinds["view_results"])
+        (pixels, *_) = (matrix.sum(axis=1) for matrix in evaluation.confusions.values())
+        how = difference(before, Scored(evaluation.ids, evaluation.counts, [pixels]))
+        if not how:
+            continue
+        print(f"{workdir}: the earlier scores of {split} were made {how}: dropped")
+        kinds = {
+            kind: [entry for entry in entries if entry["split"] != split]
+            for kind, entries in kinds.items()
+        }
+        for path in (workdir / "images.npz", workdir / "samples.npz"):
+            _write_arrays(path, _read_arrays(path, without=(split,)))
+    return kinds
 
 
 def _merge(
@@ -128,8 +149,6 @@ def _write_counts(path: Path, evaluations: Mapping[str, Evaluation], heads: Iter
     """``SPLIT/ids`` str [N] and ``SPLIT/HEAD/counts`` int64 [N, K, 3] of every image."""
     arrays = _read_arrays(path)
     for split, evaluation in evaluations.items():
-        if not np.array_equal(arrays.get(f"{split}/ids"), evaluation.ids):  # of other data
-            arrays = {key: array for key, array in arrays.items() if _split_of(key) != split}
         arrays[f"{split}/ids"] = evaluation.ids
         arrays |= {
             f"{split}/{head}/counts": counts
@@ -140,8 +159,7 @@ def _write_counts(path: Path, evaluations: Mapping[str, Evaluation], heads: Iter
 
 
 def _write_samples(path: Path, evaluations: Mapping[str, Evaluation]) -> None:
-    arrays = _read_arrays(path)
-    arrays = {key: array for key, array in arrays.items() if _split_of(key) not in evaluations}
+    arrays = _read_arrays(path, without=evaluations)
     for split, evaluation in evaluations.items():
         for n, sample in enumerate(evaluation.samples):
             arrays |= {f"{split}/{n}/{name}": value for name, value in sample.items()}
@@ -152,11 +170,12 @@ def _split_of(key: str) -> str:
     return key.split("/")[0]
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays of a file, but for those of some splits."""
     if not path.exists():
         return {}
     with np.load(path) as arrays:
-        return dict(arrays)
+        return {key: arrays[key] for key in arrays if _split_of(key) not in without}
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -194,7 +213,11 @@ def common_counts(workdirs: Sequence[Path]) -> list[dict[str, dict[str, np.ndarr
     Raises:
       UserError: two runs were not scored on the same images of a split and by the same labels.
     """
-    read = [_scored(workdir) for workdir in workdirs]
+    read = []
+    for workdir in workdirs:
+        entries = read_metrics(workdir)["results"]
+        splits = dict.fromkeys(entry["split"] for entry in entries)
+        read.append({split: _scored(workdir, split, entries) for split in splits})
     for (a, of_a), (b, of_b) in itertools.combinations(zip(workdirs, read, strict=True), 2):
         for split in (split for split in of_a if split in of_b):
             check_same((a, b), split, of_a[split], of_b[split])
@@ -202,16 +225,12 @@ def common_counts(workdirs: Sequence[Path]) -> list[dict[str, dict[str, np.ndarr
     return [{split: run[split].counts for split in common} for run in read]
 
 
-def _scored(workdir: Path) -> dict[str, Scored]:
-    """What a run was scored on, by split."""
-    entries = read_metrics(workdir)["results"]
-    scored = {}
-    for split in dict.fromkeys(entry["split"] for entry in entries):
-        ids, counts = None, {}
-        with contextlib.suppress(UserError):  # of an older version
-            ids, counts = read_counts(workdir, split)
-        scored[split] = Scored(ids, counts, pixels_of(entries, split))
-    return scored
+def _scored(workdir: Path, split: str, entries: Iterable[Mapping[str, Any]]) -> Scored:
+    """What a run's entries of a split rest on."""
+    ids, counts = None, {}
+    with contextlib.suppress(UserError):  # of an older version, or none there
+        ids, counts = read_counts(workdir, split)
+    return Scored(ids, counts, pixels_of(entries, split))
 
 
 def read_metrics(workdir: Path) -> dict[str, Any]:

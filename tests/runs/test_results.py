@@ -33,13 +33,15 @@ def dataset():
     )
 
 
-def evaluation(seed, ids=("a", "b"), heads=("plain", "drop"), samples=1):
+LABELS = np.array([[40, 90, 30, 0], [60, 20, 80, 0], [50, 50, 50, 0]])  # [N, K]
+
+
+def evaluation(seed, ids=("a", "b"), heads=("plain", "drop"), samples=1, labels=LABELS):
     """Counts of a few images that add up, as an evaluation's do."""
     rng = np.random.default_rng(seed)
     confusions, counts = {}, {}
     for head in heads:
-        each = rng.integers(1, 50, (len(ids), 4, 4))
-        each[:, 3], each[:, :, 3] = 0, 0
+        each = rng.multinomial(labels[: len(ids)], (0.4, 0.3, 0.3, 0.0))  # [N, K, K]
         counts[head] = np.stack([np.diagonal(each, 0, 1, 2), each.sum(2), each.sum(1)], axis=-1)
         confusions[head] = each.sum(axis=0)
     boundaries = {head: np.array([[1, 2], [1, 4], [0, 3], [0, 0]]) for head in heads}
@@ -130,11 +132,38 @@ def test_counts_of_every_image(write, tmp_path):
     np.testing.assert_array_equal(arrays["val/drop/counts"], first.counts["drop"])
     np.testing.assert_array_equal(arrays["val/plain/counts"], third.counts["plain"])
     np.testing.assert_array_equal(arrays["test/plain/counts"], second.counts["plain"])
-    # The split has changed: what the other head once found is of other images.
-    write({"val": evaluation(4, ids=("a", "b", "c"))}, heads=("plain",))
+
+
+@pytest.mark.parametrize("views", [inference.WHOLE, FLIP])
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [
+        ({"ids": ("a", "b", "c")}, "on different images"),
+        ({"labels": LABELS + 1}, "by different labels"),
+        ({"labels": LABELS[::-1][1:]}, "by different labels"),  # of the same pixels in all
+    ],
+)
+def test_scores_of_other_images_or_labels_do_not_stay_beside_new_ones(
+    changed, how, views, write, tmp_path, capsys
+):
+    """As when the labels were corrected before one head is evaluated again."""
+    before = write({"val": evaluation(0), "test": evaluation(1)})
+    write({"val": evaluation(2), "test": evaluation(3)}, views=inference.Views(scales=(2.0,)))
+    capsys.readouterr()
+    content = write({"val": evaluation(4, **changed)}, heads=("plain",), views=views)
+    said = f"{tmp_path}: the earlier scores of val were made {how}: dropped\n"
+    assert capsys.readouterr().out == said
+    entries = content["results"] + content["view_results"]
+    name = inference.describe(views)
+    assert [key for key in keys(entries) if key[0] == "val"] == [("val", "plain", name)]
+    assert [e for e in content["results"] if e["split"] == "test"] == before["results"][2:]
+    whole = views == inference.WHOLE
     with np.load(tmp_path / "images.npz") as arrays:
-        assert "val/drop/counts" not in arrays
-        assert arrays["val/plain/counts"].shape == (3, 4, 3)
+        heads = {key.split("/")[1] for key in arrays if key.startswith("val/")}
+        assert heads == ({"ids", "plain"} if whole else set())
+    assert list(results.read_samples(tmp_path)) == (["test", "val"] if whole else ["test"])
+    write({"val": evaluation(5, **changed)}, heads=("drop",), views=views)
+    assert capsys.readouterr().out == ""
 
 
 def test_tables_of_other_views_compare_with_whole_images(write, capsys):
