@@ -135,7 +135,11 @@ def _still_true(
 def _merge(
     old: list[dict[str, Any]], fresh: list[dict[str, Any]], splits: list[str]
 ) -> list[dict[str, Any]]:
-    """Entries ordered by split, head and views; a fresh one replaces an old one."""
+    """Entries ordered by split, head and views; a fresh one replaces an old one.
+
+    Splits that the data no longer has come last.
+    """
+    splits = list(dict.fromkeys([*splits, *(entry["split"] for entry in old)]))
 
     def key(entry: Mapping[str, Any]) -> tuple[int, int, str]:
         split, output = splits.index(entry["split"]), OUTPUTS.index(entry["head"])

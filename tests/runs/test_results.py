@@ -134,6 +134,16 @@ def test_counts_of_every_image(write, tmp_path):
     np.testing.assert_array_equal(arrays["test/plain/counts"], second.counts["plain"])
 
 
+def test_a_split_that_is_gone_from_the_data_keeps_its_scores(write, dataset):
+    dataset.splits = {"train": (), "a_test": (), "val": ()}
+    before = write({"a_test": evaluation(0), "val": evaluation(1)})
+    del dataset.splits["a_test"]
+    after = write({"val": evaluation(2)})
+    splits = [split for split, _, _ in keys(after["results"])]
+    assert splits == ["val", "val", "a_test", "a_test"]
+    assert after["results"][2:] == before["results"][:2]
+
+
 @pytest.mark.parametrize("views", [inference.WHOLE, FLIP])
 @pytest.mark.parametrize(
     ("changed", "how"),
