@@ -28,13 +28,15 @@ from dropclass_jax.reporting import compare_page, compare_summary
 def expand(words: Sequence[str]) -> list[Path]:
     """Folders of runs from names, globs, and folders of several seeds.
 
+    A name that is there stands for itself, whatever a glob would make of it.
+
     Raises:
       UserError: there is no such folder.
     """
     workdirs: list[Path] = []
     for word in words:
-        matches = [Path(path) for path in sorted(glob.glob(word))] or [Path(word)]
-        for path in matches:
+        found = [] if Path(word).exists() else sorted(glob.glob(word))  # a name may hold [ or *
+        for path in map(Path, found or [word]):
             seeds = sorted(file.parent for file in path.glob("seed*/metrics.json"))
             workdirs += [path] if (path / "metrics.json").exists() or not seeds else seeds
     if len({path.resolve() for path in workdirs}) < len(workdirs):

@@ -237,6 +237,20 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         sides.read(compare.expand([str(tmp_path / "nowhere")]), None, None, "nowhere")
 
 
+def test_a_name_that_is_there_is_no_glob(tmp_path):
+    for name in ("ohem[1]", "ohem1", "ohem2"):
+        write(tmp_path / name, 0.6)
+    names = {
+        word: [path.name for path in compare.expand([str(tmp_path / word)])]
+        for word in ("ohem[1]", "ohem[12]", "ohem[3]")
+    }
+    assert names == {
+        "ohem[1]": ["ohem[1]"],
+        "ohem[12]": ["ohem1", "ohem2"],
+        "ohem[3]": ["ohem[3]"],  # which is then told to be missing
+    }
+
+
 def test_a_copy_of_a_run_is_no_other_seed(tmp_path):
     """As of a folder that was kept: three runs that hardly vary would make any lead a sure one."""
     runs = [write(tmp_path / f"seed{seed}", 0.6, seed=seed) for seed in range(2)]
