@@ -44,6 +44,29 @@ def expand(words: Sequence[str]) -> list[Path]:
     return workdirs
 
 
+def apart(
+    a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]
+) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Both sides' runs, once they are known to be others, or the same ones by two of their heads.
+
+    Raises:
+      UserError: they are the same by the same head, or share some of their runs.
+    """
+    places = [[path.resolve() for path in side] for side in (a, b)]
+    if places[0] == places[1]:  # however they are written
+        if heads[0] == heads[1]:
+            raise UserError(
+                "both sides are the same; give --head_a=drop --head_b=plain for its heads"
+            )
+        return a, a
+    if shared := [path for path, place in zip(b, places[1], strict=True) if place in places[0]]:
+        raise UserError(
+            f"{shared[0]} is on both sides: name it on one of them, or to compare two heads "
+            "(--head_a, --head_b) give both sides the same runs in the same order"
+        )
+    return a, b
+
+
 def names_of(a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]) -> tuple[str, str]:
     """Short names for two sides: the part of their paths in which they differ.
 
@@ -73,8 +96,7 @@ def main(argv: list[str]) -> None:
         raise UserError("give two runs, RUN_A RUN_B, or several a side: --a=RUN,RUN --b=RUN,RUN")
     sides = [expand(side) for side in words]
     heads = (given.head_a, given.head_b)
-    if sides[0] == sides[1] and heads[0] == heads[1]:
-        raise UserError("both sides are the same; give --head_a=drop --head_b=plain for its heads")
+    sides = apart(*sides, heads)
     names = names_of(*sides, heads)
     a = read(sides[0], given.split, heads[0], names[0])
     b = read(sides[1], a.split, heads[1], names[1])

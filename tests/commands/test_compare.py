@@ -251,6 +251,22 @@ def test_a_name_that_is_there_is_no_glob(tmp_path):
     }
 
 
+def test_a_run_is_on_one_side_alone(tmp_path, monkeypatch):
+    """Unless both sides are the same runs, by two of their heads."""
+    monkeypatch.chdir(tmp_path)
+    a, b, link = Path("a"), Path("b"), tmp_path / "link"
+    link.symlink_to(tmp_path / "a")
+    neither, two = (None, None), ("drop", "plain")
+    assert compare.apart([a], [b], neither) == ([a], [b])
+    for heads in (neither, two):
+        for other in ([a, b], [link]):
+            with pytest.raises(UserError, match=f"^{other[0]} is on both sides: name it on one"):
+                compare.apart([b, a], other, heads)
+    assert compare.apart([a, b], [link, b.absolute()], two) == ([a, b], [a, b])
+    with pytest.raises(UserError, match="both sides are the same; give --head_a"):
+        compare.apart([a], [link], neither)
+
+
 def test_a_copy_of_a_run_is_no_other_seed(tmp_path):
     """As of a folder that was kept: three runs that hardly vary would make any lead a sure one."""
     runs = [write(tmp_path / f"seed{seed}", 0.6, seed=seed) for seed in range(2)]
