@@ -76,14 +76,22 @@ def names_of(a: Sequence[Path], b: Sequence[Path], heads: Sequence[str | None]) 
     """
     if list(a) == list(b):
         return tuple(f"{head or 'own'} head" for head in heads)
-    folders = [[str(path.absolute()) for path in side] for side in (a, b)]
-    shared = [os.path.commonprefix(side) for side in folders]  # noqa: RUF071 (by characters)
+    shared = [_beginning([str(path.absolute()) for path in side]) for side in (a, b)]
     for n, side in enumerate((a, b)):
         if len(side) > 1:  # without the beginning of the names of its runs
             shared[n] = re.sub(r"[-_/.]*(seed|run)?[-_]*$", "", shared[n])
     start = Path(os.path.commonpath(shared))
     names = [str(Path(path).relative_to(start)) for path in shared]
     return tuple(names) if "." not in names else ("A", "B")
+
+
+def _beginning(paths: Sequence[str]) -> str:
+    """What several paths begin with, up to the number or the word in which they differ."""
+    start = os.path.commonprefix(paths)  # noqa: RUF071 (by characters)
+    for kind in (r"\d", r"[^\W\d_]"):
+        if any(re.match(kind, path[len(start) :]) for path in paths):
+            start = re.sub(f"{kind}+$", "", start)
+    return start
 
 
 def main(argv: list[str]) -> None:

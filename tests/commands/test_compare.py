@@ -178,6 +178,13 @@ def test_heads_of_one_run(tmp_path):
         (["/r/one"], ["/other/two"], ("r/one", "other/two")),
         (["/r/0", "/r/1"], ["/r/2", "/r/3"], ("A", "B")),
         (["/r/one"], ["/r/one"], ("drop head", "own head")),
+        (
+            [f"/r/plain/seed{seed}" for seed in range(3)],
+            [f"/r/alpha_1/seed{seed}" for seed in (10, 11, 12)],
+            ("plain", "alpha_1"),
+        ),
+        (["/r/a_1/seed1", "/r/a_1/seed10"], ["/r/b_5", "/r/b_51"], ("a_1", "b")),
+        (["/r/v2_a", "/r/v2_b"], ["/r/net/dropped", "/r/net/dropout"], ("v2", "net")),
     ],
 )
 def test_sides_have_short_names(a, b, names):
