@@ -121,6 +121,8 @@ def findings(outcome: Outcome) -> list[str]:
     noise = "within noise" if mean.verdict == NOISE else "more than noise"
     interval = f"95 % interval: {points(low)} to {points(high)}"
     sentences = [f"In mean IoU {b} is {against(value, a)}, which is {noise} ({interval})."]
+    if mean.verdict in (UNSEEN, WRONG):
+        sentences = [f"In mean IoU {a} and {b} are both at 0: neither is ever right in any class."]
     classes = [row for row in others if row.kind == "class"]
     for verdict in ("higher", "lower"):
         if names := [row.name for row in classes if row.verdict == verdict]:

@@ -109,6 +109,17 @@ def test_zero_on_both_sides_is_no_noise_and_no_difference(tmp_path):
     assert source.count('class="zero"') == 4  # two classes on two sides, no difference of 0
 
 
+def test_two_sides_that_are_never_right_are_level_at_0(tmp_path):
+    runs = [write(tmp_path / name, 0.6) for name in "ab"]
+    for run in runs:
+        arrays = dict(np.load(run / "images.npz"))
+        arrays["val/plain/counts"][..., 0] = 0
+        np.savez(run / "images.npz", **arrays)
+    first, *others = compare_summary.findings(outcome(*([run] for run in runs)))
+    assert first == "In mean IoU a and b are both at 0: neither is ever right in any class."
+    assert not any("more than noise" in sentence for sentence in others)
+
+
 def test_a_class_in_a_few_images_has_no_interval(tmp_path):
     runs = [write(tmp_path / name, quality) for name, quality in (("a", 0.5), ("b", 0.8))]
     for run in runs:
