@@ -21,7 +21,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dropclass_jax.cli import app
+from dropclass_jax.cli import app, out_folder
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import sweep_page, sweep_summary, wording
 from dropclass_jax.runs import provenance, records
@@ -155,7 +155,8 @@ def report(runs: Sequence[Run], arms: plan.Sweep, spec: str, folder: Path) -> No
     ]
     missing = [run.name for run in runs if run not in finished]
     command = provenance.command()
-    print(sweep_page.write(folder, results, arms.question, arms.arms, spec, missing, command))
+    with out_folder.writing(folder, "--dir"):
+        print(sweep_page.write(folder, results, arms.question, arms.arms, spec, missing, command))
 
 
 def main(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dropclass_jax.analysis import choose, explain, measure, numbers
 from dropclass_jax.analysis.after_features import classifier_weights
-from dropclass_jax.cli import app
+from dropclass_jax.cli import app, out_folder
 from dropclass_jax.data import pipeline
 from dropclass_jax.data.info import counted_class_list
 from dropclass_jax.errors import UserError, unknown
@@ -82,7 +82,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
     source = dataset.splits[split]
     classes = counted_class_list(dataset.counted_info)
     chosen = choose_classes(options.classes, classes, source, split, options.cam_images)
-    make_folder(out)
+    out_folder.make(out)
 
     looked_at = choose.spread(source, options.images)
     content: dict[str, Any] = {
@@ -115,7 +115,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
         for k, new in rows.items():
             pictures[k] += new
     content = finite(content)
-    with writing(out):
+    with out_folder.writing(out):
         write_json(out / "analysis.json", content)
         analysis_page.write(
             out, content, {classes[k]["name"]: rows for k, rows in pictures.items()}
@@ -199,22 +199,6 @@ def choose_classes(
                 f"{choose.LARGE_ENOUGH:.1%} of the pixels"
             )
     return {known.index(name): where[known.index(name)] for name in names}
-
-
-def make_folder(out: Path) -> None:
-    """Make the folder, and check before any work that it can be written."""
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "analysis.json").touch()
-
-
-@contextlib.contextmanager
-def writing(out: Path) -> Any:
-    """Turn an ``OSError`` into a ``UserError``."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be written: {error.strerror}") from error
 
 
 def progress(batches: Iterable[Any], what: str, total: int) -> Iterable[Any]:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from absl import flags
 
-from dropclass_jax.cli import app
+from dropclass_jax.cli import app, out_folder
 from dropclass_jax.comparison import bootstrap
-from dropclass_jax.comparison.sides import compare, read
+from dropclass_jax.comparison.sides import check, compare, read
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.reporting import compare_page, compare_summary
@@ -108,10 +108,14 @@ def main(argv: list[str]) -> None:
     names = names_of(*sides, heads)
     a = read(sides[0], given.split, heads[0], names[0])
     b = read(sides[1], a.split, heads[1], names[1])
+    check(a, b)
+    slug = "-".join(name.replace("/", "_").replace(" ", "_") for name in names)
+    out = Path(given.out or f"compare-{slug}")
+    out_folder.make(out)
     outcome = compare(a, b, given.resamples)
     print(compare_summary.text(outcome))
-    slug = "-".join(name.replace("/", "_").replace(" ", "_") for name in outcome.names)
-    print(compare_page.write(Path(given.out or f"compare-{slug}"), outcome))
+    with out_folder.writing(out):
+        print(compare_page.write(out, outcome))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def evaluate_run(
       What was written to ``metrics.json``.
 
     Raises:
-      UserError: the folder holds no run or no checkpoint, or not such a split or head; or views or
-        a batch size that are out of range.
+      UserError: the folder holds no run or no checkpoint, or not such a split or head, or cannot
+        be written; or views or a batch size that are out of range.
     """
     inference.check(views)
     facts = rundir.read_facts(workdir)
@@ -56,16 +56,21 @@ def evaluate_run(
         trained_network.check_output(workdir, facts, head)
     batch_size = facts.eval_batch_size if batch_size is None else batch_size
     check.check_eval_batch(batch_size)
+    splits = splits or facts.eval_splits
     dataset = trained_network.load_data(workdir, data_dir)
+    for split in splits:
+        dataset.check_split(split)
+    rundir.check_writable(workdir)
     network = trained_network.load(workdir, which)
     eval_step = pmap.pmap_eval(step.bind(network.model, dataset.info, views))
     evaluations = {
         split: evaluate_split(eval_step, network.variables, dataset, split, batch_size)
-        for split in splits or facts.eval_splits
+        for split in splits
     }
     heads = heads or inference.OUTPUTS
-    content = results.write(workdir, facts, dataset, network.step, evaluations, heads, views)
-    write_reports(workdir, content)
+    with rundir.writing(workdir):
+        content = results.write(workdir, facts, dataset, network.step, evaluations, heads, views)
+        write_reports(workdir, content)
     return content
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dropclass_jax.files import write_text
 from dropclass_jax.reporting import table
 from dropclass_jax.reporting.run_page import run_page
+from dropclass_jax.runs import rundir
 from dropclass_jax.runs.results import read_recorded
 
 
@@ -16,10 +17,13 @@ def write_report(workdir: Path) -> Path:
     """Write a run's ``report.html`` and return its path.
 
     Raises:
-      UserError: the run's ``metrics.json`` is missing, damaged or without results of whole images.
+      UserError: the run's ``metrics.json`` is missing, damaged or without results of whole images,
+        or its folder cannot be written.
     """
     path = workdir / "report.html"
-    write_text(path, run_page(*read_recorded(workdir)))
+    page = run_page(*read_recorded(workdir))
+    with rundir.writing(workdir):
+        write_text(path, page)
     return path
 
 

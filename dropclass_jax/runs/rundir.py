@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,12 @@ def writing(workdir: Path) -> Iterator[None]:
             f"workdir {workdir} cannot be written: {error.strerror or error}{where}; checkpoints "
             "that are there stay good. Make room or make it writable; the same command continues"
         ) from error
+
+
+def check_writable(workdir: Path) -> None:
+    """Raise ``UserError`` unless files can be written into a run's folder, which is there."""
+    with writing(workdir), tempfile.TemporaryFile(dir=workdir):
+        pass
 
 
 def _write_changed(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """A sweep from its file to its figure, on the tiny network."""
 
+import errno
 import json
 import os
 import re
@@ -96,6 +97,13 @@ def test_a_sweep_that_is_stopped_and_continued(config, tmp_path, one_device, mon
     page = Page((folder / "report.html").read_text())
     assert page.tags.count("svg") == 1
     assert "dropclass.enabled=False" in page.text
+
+    def refuse(*args):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(sweep_page, "write", refuse)
+    with pytest.raises(UserError, match=f"--dir={folder} cannot be written: Read-only file system"):
+        ablate.report(runs, arms, SPEC, folder)
 
     config.optim.lr = 0.5
     with pytest.raises(UserError, match=r"plain/seed0 holds a run of another config: optim\.lr"):

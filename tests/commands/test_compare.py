@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +285,18 @@ def test_a_run_is_on_one_side_alone(tmp_path, monkeypatch):
     assert compare.apart([a, b], [link, b.absolute()], two) == ([a, b], [a, b])
     with pytest.raises(UserError, match="both sides are the same; give --head_a"):
         compare.apart([a], [link], neither)
+
+
+def test_an_out_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    a, b = (write(tmp_path / name, quality) for name, quality in (("a", 0.5), ("b", 0.8)))
+    (tmp_path / "file").touch()
+    for out, why in (("file", "File exists"), ("file/more", "Not a directory")):
+        done = subprocess.run(
+            [sys.executable, "-m", "dropclass_jax.compare", a, b, f"--out={tmp_path / out}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = f"error: --out={tmp_path / out} cannot be written: {why}; choose another\n"
+        assert (done.returncode, done.stderr, done.stdout) == (2, said, "")
 
 
 def test_a_copy_of_a_run_is_no_other_seed(tmp_path):

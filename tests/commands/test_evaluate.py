@@ -1,10 +1,13 @@
 """Evaluating a finished run: views, padding, counts of every image, and the command's flags."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -18,7 +21,7 @@ from dropclass_jax.data import pipeline
 from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import boundary, inference, loop, step
 from dropclass_jax.parallel import pmap
-from dropclass_jax.runs import trained_network
+from dropclass_jax.runs import results, trained_network
 
 HEADS = ("drop", "plain")
 
@@ -77,6 +80,25 @@ def test_one_window_scores_as_the_whole_image_and_both_are_kept(workdir):
     for entry, whole in zip(content["view_results"], content["results"], strict=True):
         assert {**entry, "inference": "whole"} == whole
     assert content["results"] == before["results"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(workdir, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def score(*args):
+        raise AssertionError("scored in vain")
+
+    for part, when in ((tempfile, "TemporaryFile"), (results, "write")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, when, refuse)
+            if part is tempfile:
+                patch.setattr(evaluate, "evaluate_split", score)
+            with pytest.raises(UserError, match=f"{workdir} cannot be written: Read-only file sys"):
+                evaluate.evaluate_run(workdir, splits=["val"])
+    monkeypatch.setattr(evaluate, "evaluate_split", score)
+    with pytest.raises(UserError, match="no split 'test'"):
+        evaluate.evaluate_run(workdir, splits=["val", "test"])
 
 
 class Sizes:

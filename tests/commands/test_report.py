@@ -1,6 +1,8 @@
 """The page is complete, self-contained, and says what the numbers say."""
 
+import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pytest
 from html_page import Page
 from report_fixture import CAMVID, STREETS, classes_of, entry_of, write_run
 
+from dropclass_jax.cli import run_report
 from dropclass_jax.cli.run_report import write_report
 from dropclass_jax.errors import UserError
 from dropclass_jax.reporting import wording
@@ -189,6 +192,17 @@ def test_missing_and_broken_runs_are_user_errors(tmp_path):
     (tmp_path / "metrics.json").write_text('{"dataset": "streets"}')
     with pytest.raises(UserError, match="has no 'model'"):
         write_report(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
+    run = write_run(tmp_path / "run", CAMVID, dropclass=False, splits=("val",), steps=0, samples=0)
+
+    def refuse(path, text):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(run_report, "write_text", refuse)
+    with pytest.raises(UserError, match=f"workdir {run} cannot be written: Read-only file system"):
+        write_report(run)
 
 
 def test_command_fails_in_one_line(tmp_path):
