@@ -14,6 +14,7 @@ import numpy as np
 
 from dropclass_jax.comparison import bootstrap, intervals
 from dropclass_jax.comparison.intervals import Estimate
+from dropclass_jax.errors import UserError
 from dropclass_jax.evaluation import summary
 from dropclass_jax.evaluation.inference import OUTPUTS
 from dropclass_jax.evaluation.summary import Entry
@@ -85,7 +86,7 @@ class Row(NamedTuple):
       family: see `Result`.
       head: which head predicts.
       heads: how many heads the arm's network has.
-      seeds: of its runs.
+      seeds: of the runs that were scored by this head.
       steps: see `Result`.
       against: the label of the row that it is compared with; None for the first.
       scores: by name; those that its split has.
@@ -124,13 +125,23 @@ SCORES = {
 
 
 def main_split(results: Sequence[Result]) -> str:
-    """The split by which arms are compared."""
-    splits = [entry["split"] for entry in results[0].metrics["results"]]
+    """The split by which arms are compared: one that all runs were scored on.
+
+    Raises:
+      UserError: there is none.
+    """
+    scored = [[entry["split"] for entry in run.metrics["results"]] for run in results]
+    splits = [name for name in scored[0] if all(name in of_run for of_run in scored)]
+    if not splits:
+        raise UserError(
+            "the runs of the sweep were scored on no split in common: evaluate all of them on one, "
+            "python -m dropclass_jax.evaluate --workdir=RUN --split=NAME"
+        )
     return next((name for name in MAIN_SPLITS if name in splits), splits[0])
 
 
 class _Reading(NamedTuple):
-    """The runs of an arm, read by one output; `values` are `{score: [of each run]}`."""
+    """The runs of an arm that have an output, read by it; `values` are `{score: [of each run]}`."""
 
     runs: list[Result]
     head: str
@@ -140,6 +151,10 @@ class _Reading(NamedTuple):
     @property
     def label(self) -> str:
         return _label(self.runs[0].arm, self.head, self.heads)
+
+    @property
+    def networks(self) -> list[tuple[str, int]]:
+        return [(run.arm, run.seed) for run in self.runs]
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
@@ -157,13 +172,17 @@ def rows(results: Sequence[Result]) -> list[Row]:
         arms.setdefault(result.arm, []).append(result)
     readings = []
     for runs in arms.values():
-        evaluated = {entry["head"] for run in runs for entry in run.metrics["results"]}
-        heads = [output for output in OUTPUTS if output in evaluated]
-        for head in heads:
-            scores = [scores_of(run, split, head) for run in runs]
+        by_head = {
+            head: [run for run in runs if scores_of(run, split, head).get("mean_iou") is not None]
+            for head in OUTPUTS
+        }
+        scored = {entry["head"] for run in runs for entry in run.metrics["results"]}
+        heads = 2 if runs[0].metrics.get("dropclass") else len(scored)
+        for head in (head for head in OUTPUTS if by_head[head]):
+            scores = [scores_of(run, split, head) for run in by_head[head]]
             values = {name: [s[name] for s in scores if s.get(name) is not None] for name in SCORES}
             values = {name: of_runs for name, of_runs in values.items() if of_runs}
-            readings.append(_Reading(runs, head, len(heads), values))
+            readings.append(_Reading(by_head[head], head, heads, values))
     return [_row(reading, _reference(reading, readings), split) for reading in readings]
 
 
@@ -213,7 +232,7 @@ def _by_seeds(a: _Reading, b: _Reading) -> dict[str, Estimate]:
     differences = {}
     for name in a.values.keys() & b.values.keys():
         of_a, of_b = a.values[name], b.values[name]
-        if a.runs is b.runs and len(of_a) == len(of_b):  # two heads of each network
+        if a.networks == b.networks and len(of_a) == len(of_b):  # two heads of each network
             differences[name] = intervals.of_mean(np.subtract(of_b, of_a))
         else:
             differences[name] = intervals.of_difference(of_b, of_a)
@@ -231,7 +250,7 @@ def _by_images(a: _Reading, b: _Reading, split: str) -> dict[str, Estimate]:
         if any(counts is None for side in sides for counts in side):
             continue
         comparison = bootstrap.compare(
-            *map(np.stack, sides), masks, same_runs=a.runs is b.runs, resamples=RESAMPLES
+            *map(np.stack, sides), masks, same_runs=a.networks == b.networks, resamples=RESAMPLES
         )
         for m, score in enumerate(scores):
             value = float(comparison.b[m] - comparison.a[m])

@@ -16,6 +16,7 @@ import tiny
 from html_page import Page
 
 from dropclass_jax import ablate
+from dropclass_jax.comparison import intervals
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import from_values, load_config
 from dropclass_jax.reporting import sweep_figures, sweep_page, sweep_summary
@@ -188,6 +189,36 @@ def test_rows_say_what_is_noise():
     assert rows[0].scores["tail"].seeds == [0.1] * 3
     assert rows[0].seconds_per_step == 2.0  # the median of 8, 2 and 1
     assert "out_of_context" not in rows[0].scores
+
+
+def test_a_row_counts_the_seeds_behind_its_mean():
+    """As where one run was evaluated again by one of its heads, or on one more split."""
+    results = [result("plain", "plain", seed, 0.3 + seed / 100) for seed in range(3)]
+    for seed in range(3):
+        both = result("ours", "plain", seed, 0.4 + seed / 100)
+        if seed:
+            both.metrics["results"].insert(0, {**both.metrics["results"][0], "head": "drop"})
+        both.counts["val"] = {e["head"]: np.ones((5, 2, 3), int) for e in both.metrics["results"]}
+        results.append(both)
+    results[0].metrics["results"].insert(
+        0, result("", "plain", 0, 0.9, "extra").metrics["results"][0]
+    )
+    plain, drop, ours = sweep_summary.rows(results)
+    assert (plain.seeds, drop.seeds, ours.seeds) == ([0, 1, 2], [1, 2], [0, 1, 2])
+    assert (drop.label, ours.label) == ("ours, drop head", "ours, plain head")
+    assert sweep_page._cells([plain, drop, ours])[1][1][1] == "2"
+    for row in (plain, drop, ours):
+        assert len(row.scores["mean_iou"].seeds) == len(row.seeds)
+        assert row.scores["mean_iou"].mean.value == np.mean(row.scores["mean_iou"].seeds)
+    between = intervals.of_difference([0.41, 0.42], [0.30, 0.31, 0.32])
+    assert drop.scores["mean_iou"].difference == pytest.approx(between)
+    (heads,) = sweep_summary.rows(results[3:])[1:]
+    assert heads.against == "ours, drop head"
+    results[3].metrics["dropclass"] = True  # and that run has no other score
+    assert [row.label for row in sweep_summary.rows(results[3:4])] == ["ours, plain head"]
+    assert sweep_summary.main_split(results) == "val"
+    with pytest.raises(UserError, match="on no split in common: evaluate all of them on one, "):
+        sweep_summary.rows([results[0], result("b", "plain", 0, 0.3, "test")])
 
 
 def test_every_score_has_its_interval_and_the_page_says_how_it_was_made(tmp_path):
