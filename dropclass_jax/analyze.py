@@ -108,7 +108,7 @@ def analyze(runs: Sequence[str], out: Path, options: Options) -> dict[str, Any]:
                 "classifier": numbers.classifier(weights, dataset.class_pixels["train"]),
                 "selection": numbers.selected_features(weights),
                 **numbers.by_class(measured),
-                "context_gap": context_gap(network.workdir),
+                "context_gap": context_gap(network),
                 "grad_cam": {classes[k]["name"]: images for k, images in heat.items()},
             }
         )
@@ -252,10 +252,11 @@ def describe_run(label: str, network: TrainedNetwork) -> dict[str, Any]:
     }
 
 
-def context_gap(workdir: Path) -> dict[str, Any] | None:
-    """``numbers.context_gap`` of a run; None where it was not evaluated."""
+def context_gap(network: TrainedNetwork) -> dict[str, Any] | None:
+    """``numbers.context_gap`` of a network; None where it was not evaluated at this step."""
     with contextlib.suppress(UserError):
-        return numbers.context_gap(results.read_metrics(workdir))
+        metrics = results.read_metrics(network.workdir)
+        return numbers.context_gap(metrics) if metrics["step"] == network.step else None
     return None
 
 

@@ -317,7 +317,7 @@ def _context(content: Content, files: Files) -> list[Html]:
             "of the line; one that never finds a class has nothing to lose. The scores are those "
             "of the runs' own ",
             code("metrics.json"),
-            f" (not evaluated on both: {missing})." if missing else ".",
+            f" (not evaluated on both at the analysed step: {missing})." if missing else ".",
         ),
         page.bullets([wording.gap(run, classes) for run in here]),
         files.vector(figure, "context_gap", "Loss of IoU out of context", wide=True),

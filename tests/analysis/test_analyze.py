@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+import types
 from html import unescape
 
 import numpy as np
 import pytest
 from html_page import Page
 from matplotlib.colors import to_rgba
-from report_fixture import CAMVID, classes_of
+from report_fixture import CAMVID, classes_of, write_run
 
 from dropclass_jax import analyze, train
 from dropclass_jax.analysis.explain import Explained
@@ -128,6 +129,15 @@ def test_labels_are_the_shortest_that_tell_runs_apart(tmp_path):
     assert analyze.split_label("base=runs/a") == ("base", analyze.Path("runs/a"))
     (tmp_path / "lr=1").mkdir()
     assert analyze.split_label(f"{tmp_path}/lr=1")[0] is None
+
+
+def test_the_gap_is_of_the_step_that_is_analysed(tmp_path):
+    run = write_run(tmp_path / "run", CAMVID, samples=0)
+    here, earlier = (types.SimpleNamespace(workdir=run, step=step) for step in (600, 300))
+    assert analyze.context_gap(here)["splits"] == ["val", "val_out"]
+    assert analyze.context_gap(earlier) is None
+    (run / "metrics.json").unlink()
+    assert analyze.context_gap(here) is None
 
 
 def run_of(change, iou, clear=None, head="drop", label="it") -> dict:
