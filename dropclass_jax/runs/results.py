@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from dropclass_jax.experiment.facts import Facts
 from dropclass_jax.files import atomic, finite, read_object, write_json
 from dropclass_jax.runs import metrics_check, provenance, records, rundir, starts
 from dropclass_jax.runs.scored import Scored, check_same, difference, pixels_of
+
+# What numpy raises for a file of arrays that is missing or damaged.
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def entries(
@@ -175,11 +179,12 @@ def _split_of(key: str) -> str:
 
 
 def _read_arrays(path: Path, without: Collection[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays of a file, but for those of some splits."""
-    if not path.exists():
+    """The arrays of a file, but for those of some splits; none of one that cannot be read."""
+    try:
+        with np.load(path) as arrays:
+            return {key: arrays[key] for key in arrays if _split_of(key) not in without}
+    except UNREADABLE:
         return {}
-    with np.load(path) as arrays:
-        return {key: arrays[key] for key in arrays if _split_of(key) not in without}
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -201,7 +206,7 @@ def read_counts(workdir: Path, split: str) -> tuple[np.ndarray, dict[str, np.nda
                 for head in OUTPUTS
                 if f"{split}/{head}/counts" in arrays
             }
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):  # missing or damaged
+    except UNREADABLE:
         counts = {}
     if not counts:
         raise UserError(

@@ -176,6 +176,21 @@ def test_scores_of_other_images_or_labels_do_not_stay_beside_new_ones(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("kept", [0, 1, 300, -40])
+def test_counts_and_samples_that_cannot_be_read_are_made_anew(kept, write, tmp_path):
+    """By the evaluation that ``compare`` then asks for."""
+    write({"val": evaluation(0), "test": evaluation(1)})
+    files = [tmp_path / "images.npz", tmp_path / "samples.npz"]
+    for path in files:
+        path.write_bytes(path.read_bytes()[:kept])
+    assert results.read_samples(tmp_path) == {}
+    content = write({"val": evaluation(2)})
+    assert len(content["results"]) == 4
+    for path in files:
+        with np.load(path) as arrays:
+            assert {key.split("/")[0] for key in arrays} == {"val"}
+
+
 def test_tables_of_other_views_compare_with_whole_images(write, capsys):
     write({"val": evaluation(0)})
     content = write({"val": evaluation(1)}, views=FLIP)
