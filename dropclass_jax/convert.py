@@ -47,7 +47,8 @@ def convert(source: str | Path, target: Path, model: str) -> pretrained.LoadRepo
     variables, report = initial.load(init_shapes(network), weights, model)
     leaves = traverse_util.flatten_dict(variables, sep="/")
     fresh = set(report.missing)
-    weight_files.write(target, {k: np.asarray(v) for k, v in leaves.items() if k not in fresh})
+    used = {k: np.asarray(v) for k, v in leaves.items() if k not in fresh}
+    weight_files.write(target, used, weights.classes)
     return report
 
 

@@ -52,7 +52,9 @@ def ramp(
         after = optax.constant_schedule(end)
     else:
         raise ValueError(f"shape is one of {', '.join(SHAPES)}, not {shape!r}")
-    schedule = optax.join_schedules([optax.constant_schedule(start), after], [first])
+    schedule = after
+    if first:
+        schedule = optax.join_schedules([optax.constant_schedule(start), after], [first])
     return schedule if steps_per_epoch is None else in_epochs(schedule, steps_per_epoch)
 
 

@@ -235,7 +235,7 @@ def _evaluate(
         if split == config.eval.splits[0]:
             with rundir.writing(workdir):
                 mean_iou = next(iter(scores.values()))["mean_iou"]
-                checkpoint.note_evaluation(workdir, step, mean_iou)
+                checkpoint.note_evaluation(workdir, step, mean_iou, split, progress.say)
         evaluations[split] = evaluation
     return evaluations
 

@@ -6,7 +6,7 @@
 #
 # Options:
 #   --gpus=0,1      these GPUs, numbered as nvidia-smi does; by default as many idle ones as divide
-#                   the batch. $CUDA_VISIBLE_DEVICES is respected
+#                   the batches of training and evaluation. $CUDA_VISIBLE_DEVICES is respected
 #   --detach        return at once; else follow the log
 #   --restarts=N    after a crash, start again at most N times (5); the run continues by itself
 #
@@ -20,16 +20,20 @@ source launch/common.sh
 
 supervise() { bash launch/supervise.sh "$1" "$workdir.launch" "${@:2}"; }
 
-# `batch_size` of the config, as the trainer will read it; nothing if it cannot: it says why itself.
-batch_size() {
+# The batch of the config, as the trainer will read it, and what the number of devices must divide:
+# a part of it, and a batch of evaluation. Nothing if it cannot be read: the trainer says why.
+batches() {
   .venv/bin/python - "$@" 2>/dev/null <<'END' || true
+import math
 import sys
 from absl import flags
 from ml_collections import config_flags
 
 config = config_flags.DEFINE_config_file("config")
 flags.FLAGS(sys.argv, known_only=True)
-print(config.value.batch_size)
+batch, parts = config.value.batch_size, config.value.accumulate_steps
+part = batch // parts if batch % parts == 0 else batch
+print(batch, math.gcd(part, config.value.eval.batch_size))
 END
 }
 
@@ -39,24 +43,28 @@ idle_gpus() {
     awk -F', *' '$2 < 1024 { print $1 }'
 }
 
-# As many of the idle GPUs as the batch can be split over, `0,1,...`.
+# As many of the idle GPUs as the batches can be split over, `0,1,...`.
 choose_gpus() {
-  local batch=$1 idle count
+  local shared=$1 idle count
   idle=$(idle_gpus)
   [ -n "$idle" ] || fail "no GPU is idle (nvidia-smi shows who uses them); name some: --gpus=0,1"
   count=$(wc -l <<<"$idle")
-  if [ -n "$batch" ]; then
-    while [ $((batch % count)) -ne 0 ]; do count=$((count - 1)); done
+  if [ -n "$shared" ]; then
+    while [ $((shared % count)) -ne 0 ]; do count=$((count - 1)); done
   fi
   head -n "$count" <<<"$idle" | paste -sd, -
 }
 
 check_batch() {
-  local batch=$1 gpus=$2 count
+  local batch=$1 shared=$2 gpus=$3 count
   count=$(tr ',' '\n' <<<"$gpus" | grep -c .)
   if [ -n "$batch" ] && [ $((batch % count)) -ne 0 ]; then
     fail "a batch of $batch does not divide over $count GPUs ($gpus);" \
       "change --gpus, or --config.batch_size to a multiple of $count"
+  fi
+  if [ -n "$shared" ] && [ $((shared % count)) -ne 0 ]; then
+    fail "a part of the batch (--config.accumulate_steps) or a batch of evaluation does not divide" \
+      "over $count GPUs ($gpus); change --gpus, or make --config.eval.batch_size a multiple of $count"
   fi
 }
 
@@ -74,11 +82,11 @@ train() {
   command -v nvidia-smi >/dev/null || fail "there is no nvidia-smi here; is the NVIDIA driver installed?"
   nvidia-smi -L >/dev/null || fail "nvidia-smi finds no GPU"
   bash launch/install.sh
-  local batch
-  batch=$(batch_size "$@")
+  local batch shared
+  read -r batch shared < <(batches "$@") || true
   gpus=${gpus:-${CUDA_VISIBLE_DEVICES:-}}
-  gpus=${gpus:-$(choose_gpus "$batch")}
-  check_batch "$batch" "$gpus"
+  gpus=${gpus:-$(choose_gpus "$shared")}
+  check_batch "$batch" "$shared" "$gpus"
   echo "training on GPU $gpus${batch:+, a batch of $batch over them}; log: $workdir.launch/log"
   [ -n "$detach" ] || trap interrupted INT
   # CUDA counts the fastest GPU first unless it is told to count as nvidia-smi.

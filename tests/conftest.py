@@ -30,7 +30,6 @@ def shared_compilations(tmp_path_factory):
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    jax.devices()  # all eight, before a test's environment says otherwise
 
 
 @pytest.fixture

@@ -137,7 +137,11 @@ RULES = (
     Rule("optim.freeze", *_PATTERNS),
     Rule("optim.ema", *_DECAY),
     Rule("eval.every_steps", *_COUNT),
-    Rule("eval.splits", "names of splits", _each(_is_name)),
+    Rule(
+        "eval.splits",
+        "the names of one split or more",
+        lambda value: _each(_is_name)(value) and len(value) > 0,
+    ),
     Rule("checkpoint.every_steps", *_COUNT),
     Rule("checkpoint.keep", *_COUNT),
 )

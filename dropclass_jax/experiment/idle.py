@@ -23,12 +23,14 @@ class Need(NamedTuple):
       other: the key that it depends on.
       wanted: what that must be, in words.
       test: whether its value is so.
+      unless: a further key, with which it matters in any case if that is not 0.
     """
 
     key: str
     other: str
     wanted: str
     test: Callable[[Any], bool]
+    unless: str | None = None
 
 
 def _is(*values: Any) -> tuple[str, Callable[[Any], bool]]:
@@ -48,6 +50,15 @@ NEEDS = (
     Need("model.deeplab_v3", "model.name", "a network with that head", _has_deeplab_v3),
     Need("data.sampling.class_crop", "data.sampling.class_uniform", "more than 0", bool),
     Need("dropclass.tile", "dropclass.draw_per", *_is("tile")),
+    *(
+        Need(
+            f"dropclass.{ramp}.start",
+            f"dropclass.{ramp}.shape",
+            *_is("linear", "cosine"),
+            unless=f"dropclass.{ramp}.begin",
+        )
+        for ramp in ("lambda_", "p")
+    ),
     Need("dropclass.refine_init", "dropclass.refine", *_is("block")),
     Need("dropclass.stop_importance_gradient", "dropclass.importance", *_is("shared", "position")),
 )
@@ -71,4 +82,5 @@ def notes(config: ConfigDict, given: Iterable[str]) -> dict[str, str]:
         if (key == need.key or key.startswith(f"{need.key}."))
         and (config.dropclass.enabled or not key.startswith("dropclass."))
         and not need.test(values[need.other])
+        and not (need.unless and values[need.unless])
     }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import pickle
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dropclass_jax.errors import UserError, first_line
@@ -19,6 +22,7 @@ from dropclass_jax.files import atomic
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 OUR_SUFFIXES = (".npz", ".safetensors")
+_CLASSES = "classes"  # the name of their list in our files
 
 # Under what training scripts save the state dict, the average of the parameters last.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema", "model_ema")
@@ -65,8 +69,15 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], classes: Sequence[str] | None = None
+) -> None:
     """Write tensors as ``.npz`` or ``.safetensors``, whole or not at all.
+
+    Args:
+      path: the file.
+      arrays: the tensors by name.
+      classes: what the classifier among them tells apart, where that is known.
 
     Raises:
       UserError: another suffix, or a file that cannot be written.
@@ -76,13 +87,33 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         with atomic(path) as file:
             if path.suffix == ".npz":
-                np.savez(file, **arrays)
+                np.savez(file, **arrays, **({} if classes is None else {_CLASSES: classes}))
             else:
                 from safetensors.numpy import save
 
-                file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+                about = None if classes is None else {_CLASSES: json.dumps(list(classes))}
+                file.write(save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, about))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def read_classes(path: str | os.PathLike) -> tuple[str, ...] | None:
+    """The classes that ``write`` was given with the tensors; None where none are told.
+
+    Args:
+      path: a file that ``read`` has read.
+    """
+    path = Path(path).expanduser()
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            found = file.get(_CLASSES)
+        return tuple(map(str, found)) if _is_classes(_CLASSES, found) else None
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file, contextlib.suppress(ValueError, TypeError, KeyError):
+            return tuple(map(str, json.loads((file.metadata() or {})[_CLASSES])))
+    return None
 
 
 def check_writable(path: Path) -> None:
@@ -97,16 +128,22 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         zipfile.ZipFile(path).close()  # NumPy takes any other file for a pickle or a single array
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays = {key: array for key, array in file.items() if not _is_classes(key, array)}
     except _NOT_NPZ as error:
         raise UserError(
             f"weights {path} are no whole .npz file of plain arrays: {first_line(error)}"
         ) from error
     for key, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiubV":
+        if getattr(array, "dtype", None) == np.dtype("V2"):  # what NumPy makes of bfloat16
+            arrays[key] = array.view(jnp.bfloat16)
+        elif not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             held = getattr(array, "dtype", "no array")
             raise UserError(f"weights {path}: {key!r} is {held}: want arrays of real numbers")
     return arrays
+
+
+def _is_classes(key: str, array: Any) -> bool:
+    return key == _CLASSES and isinstance(array, np.ndarray) and array.dtype.kind == "U"
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -47,10 +47,12 @@ class Best(NamedTuple):
     Attributes:
       step: the step it was at.
       mean_iou: its mean IoU, 0 to 1.
+      split: of what; None in the file of an earlier version.
     """
 
     step: int
     mean_iou: float
+    split: str | None = None
 
 
 def manager(workdir: Path, keep: int = 2) -> ocp.CheckpointManager:
@@ -83,27 +85,38 @@ def read_best(workdir: Path) -> Best | None:
     Where ``best.json`` is lost or damaged, it is found again in the run's records.
     """
     found = read_object(workdir / "best.json") or {}
-    step, mean_iou = found.get("step"), found.get("mean_iou")
+    step, mean_iou, split = (found.get(key) for key in Best._fields)
     if isinstance(step, int) and isinstance(mean_iou, (int, float)):
-        return Best(step, mean_iou)
-    evaluations: dict[int, float] = {}
+        return Best(step, mean_iou, split)
+    evaluations: dict[int, Best] = {}
     for record in records.read(workdir)[0]:
         mean_iou = record.get("mean_iou")
         if record["kind"] == "eval" and isinstance(mean_iou, (int, float)):
             # The first of a step is of the first split and the network's own head.
-            evaluations.setdefault(record["step"], mean_iou)
+            best = Best(record["step"], mean_iou, record.get("split"))
+            evaluations.setdefault(best.step, best)
     if not evaluations:
         return None
-    step = max(evaluations, key=lambda step: (evaluations[step], -step))
-    return Best(step, evaluations[step])
+    latest = evaluations[max(evaluations)].split
+    of_split = (best for best in evaluations.values() if best.split == latest)
+    return max(of_split, key=lambda best: (best.mean_iou, -best.step))
 
 
-def note_evaluation(workdir: Path, step: int, mean_iou: float) -> None:
-    """Record an evaluation if it is the best so far; the first of equal ones stays."""
+def note_evaluation(
+    workdir: Path, step: int, mean_iou: float, split: str, say: Say = print
+) -> None:
+    """Record an evaluation if it is the best so far of its split; the first of equal ones stays.
+
+    Scores of two splits say nothing about which network is better: where another split is evaluated
+    from now on, the best one is found anew, which ``say`` is told.
+    """
     if jax.process_index() == 0:
         best = read_best(workdir)
+        if best is not None and best.split not in (None, split):
+            say(f"the best checkpoint was by {best.split}; it is by {split} from step {step} on")
+            best = None
         if best is None or mean_iou > best.mean_iou:
-            best = Best(step, mean_iou)
+            best = Best(step, mean_iou, split)
         if read_object(workdir / "best.json") != best._asdict():
             write_json(workdir / "best.json", best._asdict())
 

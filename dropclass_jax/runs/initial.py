@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 from dropclass_jax import models
 from dropclass_jax.data.info import IMAGENET_MEAN, IMAGENET_STD
 from dropclass_jax.errors import UserError
-from dropclass_jax.models import pretrained, recognise, weight_sources
+from dropclass_jax.models import pretrained, recognise, weight_files, weight_sources
 from dropclass_jax.models.normalization import Normalization
 from dropclass_jax.models.variables import init_shapes
 from dropclass_jax.runs import checkpoint, rundir
@@ -23,7 +24,8 @@ class Weights(NamedTuple):
     Attributes:
       arrays: the tensors, by the names of their file.
       description: where they are from, for messages.
-      classes: the classes that they tell apart, where the source says: a run does.
+      classes: the classes that they tell apart, where the source says: a run does, and a file that
+        was converted from one.
     """
 
     arrays: dict[str, np.ndarray]
@@ -100,5 +102,13 @@ def fetch(spec: str, network: str) -> Weights:
             "another network, whatever its tensors are called"
         )
     arrays = checkpoint.read_weights(source.path)
-    info = rundir.read_info(source.path) if source.path.is_dir() else None
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jnp.floating) and not np.isfinite(array).all():
+            raise UserError(
+                f"{source.description}: {name!r} holds numbers that are not finite: take another "
+                "checkpoint of that training"
+            )
+    if not source.path.is_dir():
+        return Weights(arrays, source.description, weight_files.read_classes(source.path))
+    info = rundir.read_info(source.path)
     return Weights(arrays, source.description, info and info.classes)

@@ -79,6 +79,11 @@ def load_data(workdir: Path, source_dir: str | None = None) -> data.Dataset:
     dataset = batches.load_data(from_values(rundir.read_config(workdir)), source_dir)
     rundir.check_classes(workdir, dataset.info.classes)
     rundir.check_normalization(workdir, dataset.info)
+    if rundir.fingerprint(workdir) not in (None, dataset.fingerprint):
+        print(
+            f"note: {workdir} was trained on other data than this: its source, or the options that "
+            "it was prepared by, have changed since"
+        )
     return dataset
 
 

@@ -22,7 +22,8 @@ def skip_nonfinite(train_step: Step) -> Step:
     """A train step that leaves out an update whose loss or outcome is not finite.
 
     Parameters, statistics and the optimizer's state stay as they were; the step counts, its batch
-    and draws are used up. Equal on all devices, as the loss and the new state are.
+    and draws are used up. The learning rate goes by the updates that were taken, as Adam's moments
+    and the moving average do. Equal on all devices, as the loss and the new state are.
 
     Args:
       train_step: ``(state, batch, key) -> (state, scalars)``, see ``step.train_step``.

@@ -91,7 +91,8 @@ def update(
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:
-        ema_params = update_ema(ema_params, params, recipe.ema_decay, state.step + 1)
+        taken = state.step - state.skipped + 1
+        ema_params = update_ema(ema_params, params, recipe.ema_decay, taken)
     new_state = state.replace(
         step=state.step + 1,
         params=params,
@@ -142,7 +143,7 @@ def train_step(
     labels = batch["label"]
     key = jax.random.fold_in(key, state.step)
     keep, lambda_, alpha = None, 1.0, 0.0
-    record = {"lr": learning_rate(state.step)}
+    record = {"lr": learning_rate(state.step - state.skipped)}  # as the optimizer counts
     if dropclass is not None:
         coefficients, draw = dropclass
         lambda_, p, alpha = (schedule(state.step) for schedule in coefficients)

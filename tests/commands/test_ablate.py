@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -45,6 +46,7 @@ def config(tmp_path, named_tiny):
 @pytest.fixture
 def one_device(monkeypatch):
     """Of every run, as a user has it; and no run draws its page."""
+    jax.devices()  # of this process all eight, before the environment says otherwise
     for name, value in tiny.environment(devices=1).items():
         monkeypatch.setenv(name, value)
 

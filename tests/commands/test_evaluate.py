@@ -48,6 +48,16 @@ def test_evaluate_gives_what_training_gave(workdir):
         evaluate.evaluate_run(workdir, splits=["test"])
 
 
+def test_other_data_than_it_was_trained_on_is_told(workdir, capsys):
+    trained_network.load_data(workdir)
+    assert "other data" not in capsys.readouterr().out
+    facts = json.loads((workdir / "data.json").read_text())
+    (workdir / "data.json").write_text(json.dumps({**facts, "fingerprint": "before"}))
+    trained_network.load_data(workdir)
+    said = f"note: {workdir} was trained on other data than this: its source, or the options"
+    assert said in capsys.readouterr().out
+
+
 def test_the_command_keeps_other_views_apart(workdir):
     before, counts = read(workdir), (workdir / "images.npz").read_bytes()
     done = subprocess.run(

@@ -324,6 +324,7 @@ def test_a_folder_of_something_else_is_refused(config, tmp_path):
         ("model.freeze_bn", (1,), r"model\.freeze_bn is names or patterns, not \(1,\)"),
         ("optim.freeze", ("*/conv1/bias",), r"optim\.freeze .* no '\*/conv1/bias'"),
         ("optim.freeze", ("*",), r"optim\.freeze \('\*',\) holds every parameter"),
+        ("eval.splits", (), r"eval\.splits is the names of one split or more, not \(\)"),
         ("optim.ema", 1.0, r"optim\.ema is 0 to below 1, not 1\.0"),
         ("total_steps", 0, r"total_steps is 1 or more, not 0"),
         ("seed", -1, r"seed is 0 to 4294967295, not -1"),

@@ -24,6 +24,8 @@ CASES = {
     "model.deeplab_v3.dropout": (0.25, {"model.name": "deeplab_v3_tiny"}),
     "data.sampling.class_crop": (False, {"data.sampling.class_uniform": 0.5}),
     "dropclass.tile": (8, {"dropclass.draw_per": "tile"}),
+    "dropclass.lambda_.start": (0.5, {"dropclass.lambda_.shape": "linear"}),
+    "dropclass.p.start": (0.3, {"dropclass.p.shape": "cosine"}),
     "dropclass.refine_init": ("identity", {"dropclass.refine": "block"}),
     "dropclass.stop_importance_gradient": (True, {"dropclass.importance": "shared"}),
 }
@@ -43,6 +45,7 @@ def _config(prepared):
     config.batch_size = 2
     config.dropclass.draw_per = "batch"
     config.dropclass.refine = "none"
+    config.dropclass.lambda_.shape = config.dropclass.p.shape = "constant"
     config.dropclass.importance = "uniform"
     return config
 
@@ -88,6 +91,11 @@ def test_is_named_until_it_matters(config, key):
     assert idle.notes(given, ["optim.lr"]) == {}
     off = idle.notes(changed(given, {"dropclass.enabled": False}), [key])
     assert off == ({} if key.startswith("dropclass.") else {key: line})
+
+
+def test_a_constant_has_a_start_where_it_begins_later(config):
+    later = changed(config, {"dropclass.p.begin": 0.5, "dropclass.p.start": 0.3})
+    assert idle.notes(later, ["dropclass.p.start", "dropclass.p.begin"]) == {}
 
 
 @pytest.mark.parametrize("key", [key for key in CASES if not key.startswith("data.")])

@@ -193,7 +193,30 @@ def test_idle_gpus_that_divide_the_batch_are_chosen(world):
     assert "step 1" in result.stdout
 
 
-@pytest.mark.parametrize("more", [["--gpus=2,0,3"], ["--gpus=0,1,2,3", "--config.batch_size=6"]])
+@pytest.mark.parametrize(
+    ("more", "chosen"),
+    [
+        (["--config.batch_size=24", "--config.eval.batch_size=8"], "0,1"),  # 24 would divide by 3
+        (["--config.batch_size=24", "--config.eval.batch_size=12"], "0,1,2"),
+        (["--config.batch_size=8", "--config.accumulate_steps=8"], "0"),
+    ],
+)
+def test_gpus_share_every_batch(world, more, chosen):
+    world.set(gpus=["0, 3", "1, 3", "2, 3"])
+    assert world.run("multi_gpu.sh", *GPU, *more).returncode == 0
+    (start,) = world.records("starts")
+    assert start["env"]["CUDA_VISIBLE_DEVICES"] == chosen
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--gpus=2,0,3"],
+        ["--gpus=0,1,2,3", "--config.batch_size=6"],
+        ["--gpus=0,1,2,3", "--config.accumulate_steps=4"],
+        ["--gpus=0,1,2", "--config.batch_size=24"],
+    ],
+)
 def test_gpus_that_do_not_divide_the_batch(world, more):
     assert is_one_line(world.run("multi_gpu.sh", *GPU, *more), "batch", "--gpus")
     assert not world.records("starts")

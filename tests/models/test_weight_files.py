@@ -45,6 +45,27 @@ def test_bfloat16_safetensors(tmp_path):
     np.testing.assert_array_equal(read.astype(np.float32), values.astype(np.float32))
 
 
+def test_bfloat16_npz(tmp_path):
+    """NumPy stores bfloat16 as two bytes of nothing."""
+    values = np.asarray(jnp.asarray([1.5, -2.0, 3e38], jnp.bfloat16))
+    np.savez(tmp_path / "file.npz", x=values)
+    read = weight_files.read(tmp_path / "file.npz")["x"]
+    np.testing.assert_array_equal(read.astype(np.float32), values.astype(np.float32))
+    np.savez(tmp_path / "file.npz", x=np.zeros(2, "f4,i2"))
+    with pytest.raises(UserError, match=r"'x' is \[.*\]: want arrays of real numbers"):
+        weight_files.read(tmp_path / "file.npz")
+
+
+@pytest.mark.parametrize("suffix", weight_files.OUR_SUFFIXES)
+def test_classes_come_with_the_tensors(tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    weight_files.write(path, ARRAYS, ("road", "Straße"))
+    assert weight_files.read(path).keys() == ARRAYS.keys()
+    assert weight_files.read_classes(path) == ("road", "Straße")
+    weight_files.write(path, ARRAYS)
+    assert weight_files.read_classes(path) is None
+
+
 WRONG = {
     "missing": ("none.npz", None, "none.npz do not exist"),
     "an unknown suffix": ("file.h5", b"x", "are none of"),

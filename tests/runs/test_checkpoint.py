@@ -69,9 +69,9 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
         for step, mean_iou in ((1, 0.3), (2, 0.5), (3, 0.5), (4, 0.2), (5, 0.4), (6, None)):
             checkpoint.save(checkpoints, state_at(step))
             if mean_iou is not None:
-                checkpoint.note_evaluation(tmp_path, step, mean_iou)
+                checkpoint.note_evaluation(tmp_path, step, mean_iou, "val")
         checkpoint.finish(checkpoints)
-    assert checkpoint.read_best(tmp_path) == (2, 0.5)
+    assert checkpoint.read_best(tmp_path) == (2, 0.5, "val")
     assert steps_of(tmp_path) == [2, 5, 6]
 
     shapes = checkpoint.variable_shapes(tmp_path)

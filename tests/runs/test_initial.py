@@ -12,7 +12,7 @@ import pytest
 from facts import facts_only
 from tiny import BACKBONES, INFO, save_run
 
-from dropclass_jax import models
+from dropclass_jax import convert, models
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment import build
 from dropclass_jax.experiment.batches import load_data
@@ -118,7 +118,24 @@ def test_a_classifier_of_other_classes_starts_afresh(named_tiny, tmp_path):
     assert "start afresh: classifier (2)" in report
     assert report.endswith(f"; it was trained on other classes ({', '.join(INFO.classes)})")
 
+    for suffix in weight_files.OUR_SUFFIXES:  # a converted file tells them as well
+        convert.convert(run, tmp_path / f"file{suffix}", "tiny")
+        converted = initial.read(str(tmp_path / f"file{suffix}"), "tiny", network)
+        swapped, _ = initial.start(fresh, converted, INFO.classes[::-1])
+        jax.tree.map(np.testing.assert_array_equal, swapped, {**everything, "params": mixed})
+
     (run / "data.json").unlink()  # as of an older version: there is nothing to tell them by
     older = initial.read(str(run), "tiny", network)
     loaded, _ = initial.start(fresh, older, INFO.classes[::-1])
     jax.tree.map(np.testing.assert_array_equal, loaded, everything)
+
+
+def test_weights_that_are_not_finite_are_refused(named_tiny, tmp_path):
+    run = save_run(tmp_path / "run", INFO)
+    convert.convert(run, tmp_path / "file.npz", "tiny")
+    arrays = weight_files.read(tmp_path / "file.npz")
+    name = sorted(arrays)[0]
+    arrays[name] = np.full_like(arrays[name], np.nan)
+    weight_files.write(tmp_path / "file.npz", arrays)
+    with pytest.raises(UserError, match=f"file.npz: '{name}' holds numbers that are not finite"):
+        initial.fetch(str(tmp_path / "file.npz"), "tiny")

@@ -111,12 +111,31 @@ def test_the_best_evaluation_is_found_again(tmp_path):
         for head, scores in heads:
             about = {"kind": "eval", "step": 3 * n, "split": "val", "head": head}
             records.append(tmp_path, [{**about, "mean_iou": scores[n]}])
-    assert checkpoint.read_best(tmp_path) == (3, 0.5)
+    assert checkpoint.read_best(tmp_path) == (3, 0.5, "val")
     for content in ("", "[]", '{"step": 3}', '{"step": "3", "mean_iou": null}'):
         damage(tmp_path / "best.json", content)
-        assert checkpoint.read_best(tmp_path) == (3, 0.5)
-    checkpoint.note_evaluation(tmp_path, 9, 0.3)
-    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 3, "mean_iou": 0.5}
+        assert checkpoint.read_best(tmp_path) == (3, 0.5, "val")
+    checkpoint.note_evaluation(tmp_path, 9, 0.3, "val")
+    best = {"step": 3, "mean_iou": 0.5, "split": "val"}
+    assert json.loads((tmp_path / "best.json").read_text()) == best
+
+
+def test_the_best_is_of_one_split(tmp_path, capsys):
+    """An easier split that is evaluated from some step on does not displace by its scores."""
+    for step, split, mean_iou in ((3, "val", 0.5), (6, "val", 0.4), (9, "val_out", 0.3)):
+        checkpoint.note_evaluation(tmp_path, step, mean_iou, split)
+        about = {"kind": "eval", "step": step, "split": split, "head": "drop"}
+        records.append(tmp_path, [{**about, "mean_iou": mean_iou}])
+        if split == "val":
+            assert checkpoint.read_best(tmp_path) == (3, 0.5, "val")
+    said = "the best checkpoint was by val; it is by val_out from step 9 on"
+    assert said in capsys.readouterr().out
+    assert checkpoint.read_best(tmp_path) == (9, 0.3, "val_out")
+    (tmp_path / "best.json").unlink()
+    assert checkpoint.read_best(tmp_path) == (9, 0.3, "val_out")
+    damage(tmp_path / "best.json", '{"step": 3, "mean_iou": 0.5}')  # of an earlier version
+    checkpoint.note_evaluation(tmp_path, 12, 0.4, "val")
+    assert checkpoint.read_best(tmp_path) == (3, 0.5, None)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from dropclass_jax import train
+from dropclass_jax import schedules, train
 from dropclass_jax.errors import UserError
 from dropclass_jax.experiment.config import load_config
 from dropclass_jax.runs import checkpoint, records
@@ -127,11 +127,26 @@ def test_the_last_step_is_looked_at_before_it_is_saved(config, tmp_path, poisone
 def test_a_run_goes_on_without_the_bad_updates(config, tmp_path, poisoned, capsys):
     poisoned(2, 5)
     config.on_nonfinite = "skip"
-    config.log_every = 2
+    config.log_every = 1
     assert train.train(config, tmp_path / "run") == 0
-    lines = records.read(tmp_path / "run")[0]
-    counts = [r["skipped"] for r in lines if r["kind"] == "train"]
-    assert counts == [1, 1, 2]
+    lines = [r for r in records.read(tmp_path / "run")[0] if r["kind"] == "train"]
+    assert [r["skipped"] for r in lines] == [0, 1, 1, 1, 2, 2]
+    rate = schedules.poly(config.optim.lr, 6, power=config.optim.power, lag=config.optim.lag)
+    expected = [float(rate(taken)) for taken in (0, 1, 1, 2, 3, 3)]  # as the optimizer counts
+    assert [r["lr"] for r in lines] == pytest.approx(expected, rel=1e-5)
     assert "skipped 2" in capsys.readouterr().out
     leaves = checkpoint.read_weights(tmp_path / "run")
     assert all(np.isfinite(leaf).all() for leaf in leaves.values())
+
+
+def test_an_average_is_of_the_updates_that_were_taken(config, tmp_path, poisoned):
+    """That of a single one is that one, whatever was left out before."""
+    poisoned(1, 2, 3, 4, 5)
+    config.on_nonfinite = "skip"
+    found = {}
+    for ema in (0.0, 0.9):
+        config.optim.ema = ema
+        assert train.train(config, tmp_path / str(ema)) == 0
+        found[ema] = checkpoint.read_weights(tmp_path / str(ema))
+    for name, expected in found[0.0].items():
+        np.testing.assert_allclose(found[0.9][name], expected, rtol=1e-5, atol=1e-7, err_msg=name)
