@@ -93,6 +93,7 @@ def table_after(mark: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("file", ["results/streets/draw.json", "results/streets/draw_1800.json",
+                                  "results/streets/draw_six_seeds.json",
                                   "results/streets/draws.json",
                                   "results/streets/draw_5000.json",
                                   "results/camvid_imagenet/draw.json",
