@@ -102,6 +102,7 @@ def table_after(mark: str) -> list[list[str]]:
                                   "results/camvid_imagenet/remedies_2400_lr_0.008.json",
                                   "results/streets/ohem.json",
                                   "results/streets/imbalance.json", "results/streets/remedies.json",
+                                  "results/streets/remedies_six_seeds.json",
                                   "results/streets/remedies_5000.json",
                                   "results/camvid_quarter/imbalance.json"])  # fmt: skip
 def test_tables_of_sweeps_are_those_of_their_files(file):
@@ -122,6 +123,28 @@ def test_tables_of_sweeps_are_those_of_their_files(file):
                 )
         low, high = (100 * row["scores"]["mean_iou"][end] for end in ("low", "high"))
         assert cells[3] == f"{low:.1f} to {high:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "file", "arm", "score"),
+    [
+        ("DropClass by tiles, on plain", 1, "draw_six_seeds", "tile_5_alpha_1", "mean_iou"),
+        ("DropClass by tiles, on plain", 2, "draw_5000", "tile_5_alpha_1", "mean_iou"),
+        ("DropClass by tiles, on plain", 3, "draw_5000", "tile_5_alpha_1", "out_of_context"),
+        ("OHEM with class-uniform", 1, "remedies_six_seeds", "ohem_sampled", "mean_iou"),
+        ("OHEM with class-uniform", 2, "remedies_5000", "ohem_sampled", "mean_iou"),
+        ("OHEM with class-uniform", 3, "remedies_5000", "ohem_sampled", "out_of_context"),
+        ("DropClass as in the paper", 1, "draws", "batch_alpha_10", "mean_iou"),
+    ],
+)
+def test_the_first_answers_of_readme_are_those_of_the_files(row, column, file, arm, score):
+    (line,) = re.findall(rf"^\| {row}.*", (ROOT / "README.md").read_text(), re.M)
+    rows = json.loads((ROOT / f"results/streets/{file}.json").read_text())["rows"]
+    found = next(r for r in rows if r["arm"] == arm)["scores"][score]["difference"]
+    value, low, high = (round(100 * found[key], 1) + 0.0 for key in ("value", "low", "high"))
+    shown = f"{value:+.1f}" if value else "0.0"
+    cell = line.split("|")[1:-1][column].replace("*", "").strip()
+    assert cell == f"{shown} ({low:.1f} to {high:.1f})"
 
 
 def test_what_is_said_of_stopped_runs_is_in_their_file():
