@@ -79,8 +79,11 @@ def find(source_dir: Path, option: str, rules: exports.Rules) -> Source:
 
 def _given(source_dir: Path, tree: Mapping[str, File]) -> Path | File | None:
     """The user's own list of the classes: in the export, or beside its zip."""
-    inside, beside = tree.get(exports.CLASSES), source_dir.with_name(exports.CLASSES)
-    if not (source_dir.is_file() and beside.exists()):
+    inside = tree.get(exports.CLASSES)
+    if not source_dir.is_file():
+        return inside
+    beside = source_dir.with_name(exports.CLASSES)
+    if not beside.exists():
         return inside
     if inside is not None:
         raise UserError(f"there are {beside} and {inside.where}: keep one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from pathlib import Path
 
 import fabricate
 import fabricate_exports as fake
@@ -216,6 +217,12 @@ def test_a_list_of_classes_beside_a_wrapped_export(root, load):
     (root / "classes.yaml").write_text("classes: [a, b, c]\n")
     with pytest.raises(UserError, match=r"export/classes\.yaml and .*/VOC/classes\.yaml: keep one"):
         load()
+
+
+def test_an_export_may_be_the_current_folder(root, load, monkeypatch):
+    fake.write_coco(root)
+    monkeypatch.chdir(root)
+    assert load(Path(".")).info.classes == fake.CLASSES
 
 
 def test_a_list_of_classes_in_a_zip_or_beside_it(root, load, tmp_path):
