@@ -136,9 +136,9 @@ class Images:
         asked = [unicodedata.normalize("NFC", path) for path in asked]
         own = posixpath.dirname(near)
         for path in asked:
-            places = [posixpath.join(f, path.lstrip("/")) for f in (own, "", "images")]
-            there = [p for p in map(posixpath.normpath, dict.fromkeys(places)) if p in self._tree]
-            if found := there[:1] if is_relative else list(dict.fromkeys(there)):
+            places = (posixpath.join(f, path.lstrip("/")) for f in (own, "", "images"))
+            there = [p for p in dict.fromkeys(map(posixpath.normpath, places)) if p in self._tree]
+            if found := there[:1] if is_relative else there:
                 return _only(found, name, where)
         is_beside = is_relative and "/" not in written and own in self._folders
         for path in () if is_beside else asked:
