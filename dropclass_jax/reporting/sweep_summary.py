@@ -172,17 +172,19 @@ def rows(results: Sequence[Result]) -> list[Row]:
         arms.setdefault(result.arm, []).append(result)
     readings = []
     for runs in arms.values():
-        by_head = {
-            head: [run for run in runs if scores_of(run, split, head).get("mean_iou") is not None]
-            for head in OUTPUTS
-        }
         scored = {entry["head"] for run in runs for entry in run.metrics["results"]}
         heads = 2 if runs[0].metrics.get("dropclass") else len(scored)
-        for head in (head for head in OUTPUTS if by_head[head]):
-            scores = [scores_of(run, split, head) for run in by_head[head]]
-            values = {name: [s[name] for s in scores if s.get(name) is not None] for name in SCORES}
+        for head in OUTPUTS:
+            read = [(run, scores_of(run, split, head)) for run in runs]
+            read = [(run, scores) for run, scores in read if scores.get("mean_iou") is not None]
+            if not read:
+                continue
+            values = {
+                name: [scores[name] for _, scores in read if scores.get(name) is not None]
+                for name in SCORES
+            }
             values = {name: of_runs for name, of_runs in values.items() if of_runs}
-            readings.append(_Reading(by_head[head], head, heads, values))
+            readings.append(_Reading([run for run, _ in read], head, heads, values))
     return [_row(reading, _reference(reading, readings), split) for reading in readings]
 
 
